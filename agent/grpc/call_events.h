@@ -1,0 +1,28 @@
+// Calls, as the last decoding room tells them.
+#pragma once
+
+#include "common/call_record.h"
+#include "agent/schema/schema.h"
+
+namespace keytrail {
+
+// One message at the time it is complete, for line-by-line text output.
+struct MessageEvent {
+  const CallRecord* call = nullptr;  // what is known so far: addresses, method, command, ids, times
+  bool is_response = false;
+  const MessageFacts* facts = nullptr;  // null: no schema for it
+  MessageType type = kNoType;
+  Bytes message;  // decompressed; the inner message for a sub-command
+};
+
+class CallSink {
+ public:
+  virtual ~CallSink() = default;
+  // Every message (request at once, response at once). Only called if wants_messages was set.
+  virtual void OnMessage(const MessageEvent& event) = 0;
+  // A call is complete or will never be: exactly one per call, sub-command, question, stream message and
+  // stream (interfaces.md, "JSON output").
+  virtual void OnCall(const CallRecord& call, MessageType request_type, MessageType response_type) = 0;
+};
+
+}  // namespace keytrail

@@ -1,0 +1,54 @@
+// Pairing, route ledger and verdicts over call records (tidb-wire.md sections 5 and 6).
+//
+// Pure: no clock, file, socket, thread or log line. The outcome does not depend on the order of Add() calls
+// nor on agents' names. Not thread-safe. Everything handed in is copied as far as it is kept; what is kept
+// is compact: distinct statements, complaints, and per call a few numbers for pairing.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "collector/correlate/report_model.h"
+#include "common/call_record.h"
+
+namespace keytrail {
+
+struct AgentDescription {
+  uint32_t agent = 0;  // small number, unique among the agents of this correlator
+  std::string name;    // empty if nobody named it: the host is then told by its address
+  std::string role;    // "tidb", "pd", "tikv" if named, else empty: found from the traffic
+};
+
+struct LossDescription {
+  uint32_t agent = 0;
+  std::string kind;
+  uint64_t count = 0;
+  int64_t first_ns = 0;
+  int64_t last_ns = 0;
+};
+
+class Correlator {
+ public:
+  Correlator();
+  ~Correlator();
+
+  void AddAgent(const AgentDescription& agent);
+  // One observation of a call by one agent. call_id: its row in `calls`, unique. Statement ids are call_id
+  // based: see StatementId().
+  void Add(uint32_t agent, uint64_t call_id, const CallRecord& call);
+  void AddLoss(const LossDescription& loss);
+
+  // Judges everything added so far. May be called again after more was added.
+  InvestigationReport Judge() const;
+
+  // The id of the n-th statement (request facts first, then response facts) of a call's row: what the
+  // store writes in `statements.id` and evidence refers to.
+  static uint64_t StatementId(uint64_t call_id, uint32_t n) { return call_id << 16 | (n & 0xFFFF); }
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace keytrail

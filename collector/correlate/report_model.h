@@ -1,0 +1,111 @@
+// What the correlator concludes: verdicts with their evidence, as plain values. Printed by collector/report,
+// stored by collector/store. Keys are encoded bytes in std::string.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "common/time.h"
+
+namespace keytrail {
+
+enum class Component : uint8_t { kTidb, kPd, kTikv };
+inline const char* ComponentName(Component c) {
+  return c == Component::kTidb ? "tidb" : c == Component::kPd ? "pd" : "tikv";
+}
+
+// One line of evidence: who said or did what, when, in which call.
+struct Evidence {
+  std::string what;      // "request", "complaint", "route", "statement", "served"
+  std::string label;     // for people: "said", "used", "refused", "witness", "again"
+  std::string host;      // the observing host whose clock t_ns is
+  std::string observer;  // "both", "client", "server"
+  std::string speaker;   // who said it: host name or address:port
+  std::string listener;
+  std::string method;    // "GetRegion", "BatchCommands/Get", …
+  uint64_t call_id = 0;        // row in `calls`
+  uint64_t statement_id = 0;   // row in `statements`, 0 if it is no statement
+  int64_t t_ns = 0;
+  uint64_t region_id = 0;
+  uint64_t version = 0;
+  std::optional<std::string> key;  // encoded
+  std::optional<std::string> range_start;
+  std::optional<std::string> range_end;
+  std::string note;      // "too wide", "inside what PD said"
+};
+
+// One call or statement that shows the fault.
+struct Occurrence {
+  int64_t t_ns = 0;
+  std::string what;  // "complaint", "wrong_statement", "served"
+  uint64_t call_id = 0;
+  uint64_t region_id = 0;
+  uint64_t version = 0;
+  std::optional<std::string> key;  // encoded
+};
+
+struct Verdict {
+  uint64_t id = 0;
+  Component component = Component::kTidb;
+  bool certain = false;
+  std::string rule;      // number of the decision table, "2", "3"
+  std::string client;    // address of the client process's host
+  std::string server;    // address:port
+  uint64_t region_id = 0;
+  uint64_t version = 0;
+  std::string key;       // encoded, of the first occurrence that has one
+  uint64_t occurrences = 0;
+  int64_t first_ns = 0;
+  int64_t last_ns = 0;
+  std::string text;      // one sentence a person can act on
+  std::vector<Evidence> evidence;
+  std::vector<Occurrence> occurrence_list;  // all, in time order
+  std::vector<std::string> weakened_by;
+};
+
+struct Inconclusive {
+  std::vector<Component> suspects;
+  std::vector<std::string> missing;
+  std::string rule;
+  std::string client;
+  std::string server;
+  uint64_t region_id = 0;
+  uint64_t version = 0;
+  std::string key;
+  uint64_t occurrences = 0;
+  int64_t first_ns = 0;
+  int64_t last_ns = 0;
+  std::string text;
+  std::vector<Evidence> evidence;
+};
+
+struct HostReport {
+  std::string host;     // its name if given, else its address
+  std::string address;
+  std::string role;     // "tidb", "pd", "tikv", "client", "unknown"
+  std::optional<int64_t> clock_offset_ns;  // to add to the reference's clock to get this host's
+  std::optional<int64_t> offset_error_ns;
+  std::string reference;
+};
+
+struct LossReport {
+  std::string host;
+  std::string kind;   // name of the counter or reason
+  uint64_t count = 0;
+  int64_t first_ns = 0;  // 0: not known
+  int64_t last_ns = 0;
+};
+
+struct InvestigationReport {
+  std::vector<Verdict> verdicts;
+  std::vector<Inconclusive> inconclusive;
+  std::map<std::string, uint64_t> benign;  // "stale_route", "not_leader", "server_is_busy", …
+  std::vector<HostReport> hosts;
+  std::vector<LossReport> losses;
+  uint64_t calls = 0;  // logical calls: one that was seen at both ends counts once
+};
+
+}  // namespace keytrail

@@ -1,0 +1,78 @@
+// The database: one SQLite file (STRICT tables, WAL). The only room that includes sqlite3.h.
+//
+// One writer thread per Store. An agent's progress moves in the same transaction as its rows, so a batch is
+// stored exactly once however often it arrives. A Store opened read-only never writes.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "collector/correlate/report_model.h"
+#include "common/call_record.h"
+#include "common/record_codec.h"
+#include "common/result.h"
+
+namespace keytrail {
+
+struct AgentRow {
+  uint32_t id = 0;          // the number used as `agent` everywhere in the collector
+  std::string agent_key;    // unique name of the agent on the wire
+  std::string name;         // host name given by the user, or empty
+  std::string role;         // given by the user, or empty
+  uint64_t epoch = 0;       // changes when the agent starts anew
+  uint64_t last_sequence = 0;
+};
+
+class Store {
+ public:
+  ~Store();
+  // Creates the file and its tables if need be; ":memory:" for tests. Error: path and reason.
+  static Result<std::unique_ptr<Store>> Open(const std::string& path);
+  static Result<std::unique_ptr<Store>> OpenReadOnly(const std::string& path);
+
+  // Finds or adds the agent; sets its epoch (a new epoch starts again at sequence 0).
+  Result<AgentRow> RegisterAgent(const std::string& agent_key, const std::string& name,
+                                 const std::string& role, uint64_t epoch);
+  Result<std::vector<AgentRow>> Agents();
+
+  // One transaction per batch: Begin, Add for each record, Commit (which moves last_sequence). Rollback on
+  // any Error. Add returns the row id of the call.
+  Status Begin();
+  Result<uint64_t> Add(uint32_t agent, const CallRecord& call);
+  // kind as in LossReport::kind.
+  Status AddLoss(uint32_t agent, const std::string& kind, uint64_t count, int64_t first_ns, int64_t last_ns);
+  Status Commit(uint32_t agent, uint64_t sequence);
+  void Rollback();
+
+  // Replaces verdicts, evidence and hosts by those of `report`, in one transaction.
+  Status WriteReport(const InvestigationReport& report);
+  // Reads back what WriteReport wrote (for `keytrail verdicts --db`).
+  Result<InvestigationReport> ReadReport();
+
+  // Every stored call with its facts, in row order, for a correlator that starts anew.
+  Status ForEachCall(const std::function<void(uint32_t agent, uint64_t call_id, const CallRecord&)>& visit);
+
+  // Runs one read-only statement (an authorizer refuses everything else). Values are text; keys stay BLOBs
+  // and are given as is. Error: SQLite's own words.
+  struct QueryColumns {
+    std::vector<std::string> names;
+  };
+  struct QueryValue {
+    enum class Type : uint8_t { kNull, kInteger, kReal, kText, kBlob } type = Type::kNull;
+    int64_t integer = 0;
+    double real = 0;
+    std::string bytes;
+  };
+  Status Query(const std::string& sql, const std::function<void(const QueryColumns&)>& on_columns,
+               const std::function<bool(const std::vector<QueryValue>&)>& on_row);
+
+ private:
+  Store();
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace keytrail

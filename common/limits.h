@@ -1,0 +1,70 @@
+// Every cap of keytrail, in one place, with its reason. Hitting one is counted (common/counters.h) and told
+// in the summary; it never ends the process.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace keytrail::limits {
+
+// capture -------------------------------------------------------------------------------------------------
+// Largest snapshot length that we ask for: libpcap's own maximum, so that offloaded 64 KiB segments fit.
+inline constexpr int kSnapLen = 262144;
+
+// tcp -----------------------------------------------------------------------------------------------------
+// A host of a large cluster has tens of thousands of connections; one costs about 1 KiB when idle.
+inline constexpr size_t kMaxConnections = 65536;
+// Out-of-order bytes held for one direction of one connection: several times the largest window seen.
+inline constexpr size_t kMaxHeldBytesPerDirection = 4u << 20;
+// ... and for all connections together.
+inline constexpr size_t kMaxHeldBytes = 64u << 20;
+// A hole that the peer has acknowledged is a loss of the capture, not of the network. It is given up when
+// this many further segments of the connection have passed: more than any reordering by a NIC or `any`.
+inline constexpr uint32_t kGapAfterSegments = 256;
+// ... or when this much capture time has passed (longer than several retransmission timeouts).
+inline constexpr int64_t kGapAfterNs = 10'000'000'000;
+// A connection without a packet for this long is ended (TiKV's keepalive is 10 s, so it is dead).
+inline constexpr int64_t kIdleConnectionNs = 900'000'000'000;
+
+// packet --------------------------------------------------------------------------------------------------
+// VLAN tags, tunnels and IPv6 extension headers nested in one packet.
+inline constexpr int kMaxEncapsulations = 8;
+
+// http2 ---------------------------------------------------------------------------------------------------
+// Bytes looked at before a connection is said not to be HTTP/2.
+inline constexpr size_t kMaxDetectBytes = 65536;
+// A header block with its CONTINUATIONs. gRPC's own default is 8 KiB (grpc-go), 16 KiB (C-core).
+inline constexpr size_t kMaxHeaderBlockBytes = 256u << 10;
+// SETTINGS_MAX_FRAME_SIZE may go up to 2^24-1 (RFC 9113 section 6.5.2).
+inline constexpr size_t kMaxFrameBytes = (1u << 24) - 1;
+// SETTINGS_HEADER_TABLE_SIZE that we follow; a peer may announce 4 GiB.
+inline constexpr size_t kMaxHeaderTableBytes = 1u << 20;
+
+// grpc ----------------------------------------------------------------------------------------------------
+// Open streams of one connection (TiKV's grpc-concurrent-stream is 1024, grpc-go's default 2^32-1).
+inline constexpr size_t kMaxStreamsPerConnection = 8192;
+// One gRPC message that is kept whole for decoding. TiKV's limit is 10 GiB by configuration, raft entries
+// end at 8 MiB, coprocessor answers are paged.
+inline constexpr size_t kMaxMessageBytes = 64u << 20;
+// Bytes of partial messages of all streams together.
+inline constexpr size_t kMaxPartialBytes = 256u << 20;
+// A decompressed message (a bomb guard).
+inline constexpr size_t kMaxInflatedBytes = 64u << 20;
+// BatchCommands requests that wait for their answer, for one stream.
+inline constexpr size_t kMaxPendingRequestsPerStream = 65536;
+
+// schema --------------------------------------------------------------------------------------------------
+inline constexpr int kMaxMessageDepth = 32;
+inline constexpr size_t kMaxErrorTextBytes = 4096;
+// Keys of one message (a BatchGet or a Prewrite may have 10,000s) and their bytes.
+inline constexpr size_t kMaxKeysPerMessage = 65536;
+inline constexpr size_t kMaxFactBytesPerMessage = 8u << 20;
+inline constexpr size_t kMaxStatementsPerMessage = 65536;
+
+// ship ----------------------------------------------------------------------------------------------------
+inline constexpr size_t kMaxBatchBytes = 1u << 20;       // serialized records in a batch, before zstd
+inline constexpr size_t kMaxBatchRecords = 2048;
+inline constexpr size_t kMaxWireMessageBytes = 16u << 20;  // what a collector accepts at all
+inline constexpr uint32_t kCreditBatches = 16;           // batches in flight without an acknowledgement
+
+}  // namespace keytrail::limits
