@@ -24,11 +24,22 @@ Bytes WithoutMvccSuffix(Bytes encoded);
 // start <= key < end in plain byte order; an empty end is +infinity.
 bool InRange(Bytes key, Bytes start, Bytes end);
 
-// For people: "t53_r8012", "t53_i1_902" (integers and strings of index datums, joined by '_'), "t53",
-// "m_DB:1_Table:5", "-inf"/"+inf" for an empty bound, upper-case hex when it is none of these.
-// RawKeyText takes a raw key, EncodedKeyText an encoded one (decoded first; hex if that fails).
-std::string RawKeyText(Bytes raw);
-std::string EncodedKeyText(Bytes encoded);
+// Which end of a range an empty key stands for.
+enum class Bound : uint8_t { kStart, kEnd };
+
+// For people:
+//   t53_r8012, t53_i1_902, t53        TiDB table keys; index datums joined by '_' (integers decimal, bytes as
+//                                     text, quoted where that could be misread, else 0x and hex)
+//   t53_r{7_ab}                       the handle of a clustered primary key
+//   m_DB:1_Table:5                    TiDB meta keys
+//   ks=7:t53_r1                       API V2: keyspace id, then the same
+//   "tkv_00180"                       any other wholly printable key, in quotes
+//   -inf, +inf                        empty: `bound` says which
+//   +00 behind one of these           bytes that follow and are none of the known parts (e.g. key + 0x00)
+// and upper-case hex when it is none of these. RawKeyText takes a raw key, EncodedKeyText an encoded one
+// (decoded first; if that fails, as a RawKV V1 boundary: quoted if printable, else hex).
+std::string RawKeyText(Bytes raw, Bound bound = Bound::kStart);
+std::string EncodedKeyText(Bytes encoded, Bound bound = Bound::kStart);
 
 // Hex, and back (nothing if odd or not hex; accepts both cases).
 std::string HexLower(Bytes b);
