@@ -22,10 +22,14 @@ inline Bytes AsBytes(std::string_view s) {
   return {reinterpret_cast<const uint8_t*>(s.data()), s.size()};
 }
 
-inline std::string ToString(Bytes b) { return std::string(AsText(b)); }
+inline std::string ToString(Bytes b) {
+  return std::string(AsText(b));
+}
 
 // The caller guarantees that 2 (4, 3, 8) bytes are readable at p.
-inline uint16_t LoadBe16(const uint8_t* p) { return static_cast<uint16_t>(p[0] << 8 | p[1]); }
+inline uint16_t LoadBe16(const uint8_t* p) {
+  return static_cast<uint16_t>(p[0] << 8 | p[1]);
+}
 inline uint32_t LoadBe24(const uint8_t* p) {
   return uint32_t{p[0]} << 16 | uint32_t{p[1]} << 8 | uint32_t{p[2]};
 }

@@ -41,7 +41,7 @@ struct KeyItem {
   Bytes start;
   Bytes end;
   bool is_range = false;
-  bool reverse = false;   // of a KvScan/RawScan with reverse set; start < end also then (already swapped)
+  bool reverse = false;  // of a KvScan/RawScan with reverse set; start < end also then (already swapped)
   KeyForm form = KeyForm::kNone;
   uint16_t route = 0;     // index in MessageFacts::routes; meaningless if there are none
   bool previous = false;  // PD: the region before this key was asked for (GetPrevRegion, prev_keys)
@@ -56,9 +56,9 @@ struct Route {
   uint64_t version = 0;
   uint64_t peer_id = 0;
   uint64_t store_id = 0;
-  uint64_t task_id = 0;          // StoreBatchTask.task_id
+  uint64_t task_id = 0;  // StoreBatchTask.task_id
   uint64_t buckets_version = 0;
-  uint32_t api_version = 0;      // Context.api_version: 0 V1, 1 V1TTL, 2 V2, 3 V3
+  uint32_t api_version = 0;  // Context.api_version: 0 V1, 1 V1TTL, 2 V2, 3 V3
   uint32_t keyspace_id = 0xFFFFFFFF;
   bool has_epoch = false;
   bool replica_read = false;
@@ -69,21 +69,25 @@ struct Route {
 // Who says it, by message. Never renumber: stored and shipped.
 enum class StatementSource : uint8_t {
   kUnknown = 0,
-  kPdGetRegion = 1,       // GetRegion, GetPrevRegion, GetRegionByID (pdpb and routerpb)
-  kPdScanRegions = 2,     // ScanRegions, BatchScanRegions
-  kPdQueryRegion = 3,     // QueryRegion
-  kPdSyncRegions = 4,     // PD leader to PD follower
-  kHeartbeat = 5,         // RegionHeartbeat request: TiKV to PD
-  kSplitReport = 6,       // ReportBatchSplit, ReportSplit, AskSplit, AskBatchSplit requests: TiKV to PD
-  kEpochNotMatch = 7,     // errorpb.EpochNotMatch.current_regions: TiKV to client
-  kSplitResponse = 8,     // kvrpcpb.SplitRegionResponse: TiKV to client
-  kKeyNotInRegion = 9,    // errorpb.KeyNotInRegion bounds: TiKV to client; version is the request's
-  kErrorText = 10,        // bounds parsed from an error text; version is the request's
-  kRetryRegions = 11,     // BatchResponse / DispatchTaskResponse retry_regions: TiFlash to client
+  kPdGetRegion = 1,     // GetRegion, GetPrevRegion, GetRegionByID (pdpb and routerpb)
+  kPdScanRegions = 2,   // ScanRegions, BatchScanRegions
+  kPdQueryRegion = 3,   // QueryRegion
+  kPdSyncRegions = 4,   // PD leader to PD follower
+  kHeartbeat = 5,       // RegionHeartbeat request: TiKV to PD
+  kSplitReport = 6,     // ReportBatchSplit, ReportSplit, AskSplit, AskBatchSplit requests: TiKV to PD
+  kEpochNotMatch = 7,   // errorpb.EpochNotMatch.current_regions: TiKV to client
+  kSplitResponse = 8,   // kvrpcpb.SplitRegionResponse: TiKV to client
+  kKeyNotInRegion = 9,  // errorpb.KeyNotInRegion bounds: TiKV to client; version is the request's
+  kErrorText = 10,      // bounds parsed from an error text; version is the request's
+  kRetryRegions = 11,   // BatchResponse / DispatchTaskResponse retry_regions: TiFlash to client
   kPdHeartbeatAnswer = 12,
-  kRequest = 13,          // a region meta in a client's request (ScatterRegion, ...): not evidence of truth
-  kOther = 14,            // a metapb.Region anywhere else
+  kRequest = 13,  // a region meta in a client's request (ScatterRegion, ...): not evidence of truth
+  kOther = 14,    // a metapb.Region anywhere else
 };
+
+// Names are a contract (JSON, SQL): "pd_get_region", "heartbeat", "epoch_not_match", …
+std::string_view StatementSourceName(StatementSource source);
+std::string_view KeyFormName(KeyForm form);  // "none", "raw", "encoded"
 
 // "Region R at version V spans [start, end)". Bounds are encoded keys, empty means unbounded.
 struct RegionStatement {
@@ -132,23 +136,23 @@ enum class ErrorKind : uint8_t {
   kUndeterminedResult = 21,
   kOtherRegionError = 22,  // an errorpb.Error with a message and no kind that we know
   // parsed from a text (tidb-wire.md section 3)
-  kKeyOutOfRegion = 30,     // (b) "Key K is out of [region N] [s, e)"
-  kRangeExceedsBound = 31,  // (c) "Request range exceeds bound" / InvalidReqRange
-  kInvertedRange = 32,      // (d) "range.start should be smaller than range.end"
-  kApiVersionMismatch = 33, // (e)
-  kRedacted = 34,           // a range text whose keys are "?"
-  kEpochText = 35,          // (h)
+  kKeyOutOfRegion = 30,      // (b) "Key K is out of [region N] [s, e)"
+  kRangeExceedsBound = 31,   // (c) "Request range exceeds bound" / InvalidReqRange
+  kInvertedRange = 32,       // (d) "range.start should be smaller than range.end"
+  kApiVersionMismatch = 33,  // (e)
+  kRedacted = 34,            // a range text whose keys are "?"
+  kEpochText = 35,           // (h)
   // kvrpcpb.KeyError and strings
   kKeyLocked = 50,
   kKeyRetryable = 51,
-  kKeyAbort = 52,       // an abort text that names no range
+  kKeyAbort = 52,  // an abort text that names no range
   kWriteConflict = 53,
   kAlreadyExist = 54,
   kDeadlock = 55,
   kTxnNotFound = 56,
   kOtherKeyError = 57,
-  kOtherError = 58,     // coprocessor other_error, Raw* error: a text that names no range
-  kPdError = 70,        // pdpb.ResponseHeader.error; pd_error_type says which
+  kOtherError = 58,  // coprocessor other_error, Raw* error: a text that names no range
+  kPdError = 70,     // pdpb.ResponseHeader.error; pd_error_type says which
 };
 std::string_view ErrorKindName(ErrorKind kind);
 
@@ -161,10 +165,10 @@ struct ErrorFact {
   uint64_t task_id = 0;    // StoreBatchTaskResponse.task_id
   // The key or range complained of, and the bounds that the server holds, all ENCODED unless key_form says
   // raw ((d) alone). has_* because an empty bound means infinity.
-  Bytes key;               // (a), (b); an MVCC timestamp suffix is already cut off
-  Bytes range_start;       // (c), (d): the request range
+  Bytes key;          // (a), (b); an MVCC timestamp suffix is already cut off
+  Bytes range_start;  // (c), (d): the request range
   Bytes range_end;
-  Bytes start;             // the server's bounds
+  Bytes start;  // the server's bounds
   Bytes end;
   bool has_key = false;
   bool has_range = false;
@@ -177,7 +181,7 @@ struct ErrorFact {
   uint64_t actual_store_id = 0;
   uint64_t current_conf_ver = 0;
   uint64_t current_version = 0;
-  uint32_t pd_error_type = 0;  // pdpb.ErrorType
+  uint32_t pd_error_type = 0;    // pdpb.ErrorType
   uint32_t first_statement = 0;  // epoch_not_match: its current_regions in MessageFacts::statements
   uint32_t statement_count = 0;
 };
@@ -190,29 +194,29 @@ struct MessageFacts {
   std::vector<RegionStatement> statements;
   std::vector<RegionStatement::Peer> peers;
   std::vector<ErrorFact> errors;
-  std::vector<uint64_t> asked_region_ids;   // GetRegionByID, QueryRegion.ids, GetOperator, ...
-  std::vector<uint64_t> key_id_map;         // QueryRegionResponse
+  std::vector<uint64_t> asked_region_ids;  // GetRegionByID, QueryRegion.ids, GetOperator, ...
+  std::vector<uint64_t> key_id_map;        // QueryRegionResponse
   std::vector<uint64_t> prev_key_id_map;
   ByteArena arena;
 
   uint64_t cluster_id = 0;
-  uint64_t start_ts = 0;       // start_ts / version / start_version / lock_ts of the request
+  uint64_t start_ts = 0;  // start_ts / version / start_version / lock_ts of the request
   uint64_t commit_ts = 0;
   uint64_t connection_id = 0;  // SQL connection
   uint64_t task_id = 0;        // Context.task_id
   uint64_t limit = 0;
-  uint64_t store_id = 0;       // GetStore request, PutStore, StoreHeartbeat
+  uint64_t store_id = 0;  // GetStore request, PutStore, StoreHeartbeat
   Bytes trace_id;
   Bytes resource_group_tag;
   std::string_view request_source;
-  std::string_view caller;     // pdpb.RequestHeader caller_id "/" caller_component
-  uint64_t value_bytes = 0;    // bytes of values (not keys) in the message: sizes only, never contents
-  uint32_t pairs = 0;          // KvPair count of a response
-  bool not_found = false;      // GetResponse.not_found
+  std::string_view caller;   // pdpb.RequestHeader caller_id "/" caller_component
+  uint64_t value_bytes = 0;  // bytes of values (not keys) in the message: sizes only, never contents
+  uint32_t pairs = 0;        // KvPair count of a response
+  bool not_found = false;    // GetResponse.not_found
   bool contain_all_key_range = false;
-  bool raw_keyspace = false;   // request of the Raw* family: keys are compared as they are
-  bool over_cap = false;       // a limit cut something off
-  bool parse_failed = false;   // the bytes are no valid message of the schema's type
+  bool raw_keyspace = false;  // request of the Raw* family: keys are compared as they are
+  bool over_cap = false;      // a limit cut something off
+  bool parse_failed = false;  // the bytes are no valid message of the schema's type
 
   void Reset() {
     routes.clear();
@@ -243,14 +247,14 @@ std::string_view MethodFromName(MethodFrom from);  // "header", "slot", "shape",
 
 // Bits of CallRecord::incomplete. Names in IncompleteName() are a contract.
 enum Incomplete : uint32_t {
-  kRequestNotSeen = 1u << 0,    // request_not_seen
-  kResponseNotSeen = 1u << 1,   // response_not_seen
-  kHeadersNotSeen = 1u << 2,    // headers_not_seen
-  kGap = 1u << 3,               // gap: bytes of this call are missing from the capture
-  kCut = 1u << 4,               // cut: the input or the connection ended first
-  kOverCap = 1u << 5,           // over_cap
-  kUnknownEncoding = 1u << 6,   // unknown_encoding: compressed in a way that we cannot read
-  kMalformed = 1u << 7,         // malformed: not a valid message of its type
+  kRequestNotSeen = 1u << 0,   // request_not_seen
+  kResponseNotSeen = 1u << 1,  // response_not_seen
+  kHeadersNotSeen = 1u << 2,   // headers_not_seen
+  kGap = 1u << 3,              // gap: bytes of this call are missing from the capture
+  kCut = 1u << 4,              // cut: the input or the connection ended first
+  kOverCap = 1u << 5,          // over_cap
+  kUnknownEncoding = 1u << 6,  // unknown_encoding: compressed in a way that we cannot read
+  kMalformed = 1u << 7,        // malformed: not a valid message of its type
 };
 inline constexpr int kIncompleteBits = 8;
 std::string_view IncompleteName(int bit);
@@ -273,19 +277,19 @@ struct CallRecord {
   TimeNs req_last;
   TimeNs resp_first;
   TimeNs resp_last;
-  uint64_t req_bytes = 0;    // message bytes without the 5-byte prefixes, decompressed size not counted
+  uint64_t req_bytes = 0;  // message bytes without the 5-byte prefixes, decompressed size not counted
   uint64_t resp_bytes = 0;
   uint64_t req_messages = 0;  // of a kStream record: all its messages; else 0 or 1
   uint64_t resp_messages = 0;
   std::optional<uint32_t> grpc_status;
   std::optional<uint32_t> http_status;
   std::string_view grpc_message;
-  bool reset = false;        // the stream ended by RST_STREAM or with its connection
-  bool forwarded = false;    // pd-forwarded-host or tikv-forwarded-host metadata
+  bool reset = false;             // the stream ended by RST_STREAM or with its connection
+  bool forwarded = false;         // pd-forwarded-host or tikv-forwarded-host metadata
   bool follower_allowed = false;  // pd-allow-follower-handle metadata
-  uint32_t incomplete = 0;   // Incomplete bits
+  uint32_t incomplete = 0;        // Incomplete bits
 
-  const MessageFacts* request = nullptr;   // null: the request message was not seen
+  const MessageFacts* request = nullptr;  // null: the request message was not seen
   const MessageFacts* response = nullptr;
   // The messages themselves (decompressed), only when the decoder was told to keep them (--full, --raw);
   // of a sub-command the inner message.

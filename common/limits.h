@@ -62,9 +62,9 @@ inline constexpr size_t kMaxFactBytesPerMessage = 8u << 20;
 inline constexpr size_t kMaxStatementsPerMessage = 65536;
 
 // ship ----------------------------------------------------------------------------------------------------
-inline constexpr size_t kMaxBatchBytes = 1u << 20;       // serialized records in a batch, before zstd
+inline constexpr size_t kMaxBatchBytes = 1u << 20;  // serialized records in a batch, before zstd
 inline constexpr size_t kMaxBatchRecords = 2048;
 inline constexpr size_t kMaxWireMessageBytes = 16u << 20;  // what a collector accepts at all
-inline constexpr uint32_t kCreditBatches = 16;           // batches in flight without an acknowledgement
+inline constexpr uint32_t kCreditBatches = 16;             // batches in flight without an acknowledgement
 
 }  // namespace keytrail::limits

@@ -1,0 +1,279 @@
+// keytrail-agent: captures or reads packets, decodes calls, prints or ships them.
+
+#include <unistd.h>
+
+#include <chrono>
+#include <csignal>
+#include <cstdio>
+#include <memory>
+#include <string>
+
+#include <CLI/CLI.hpp>
+
+#include "agent/pipeline.h"
+#include "agent/ship/json_output.h"
+#include "agent/ship/line_writer.h"
+#include "agent/ship/shipper.h"
+#include "agent/ship/text_output.h"
+#include "common/version.h"
+
+namespace keytrail {
+namespace {
+
+// Exit statuses of all three programs.
+constexpr int kExitDone = 0;
+constexpr int kExitFailed = 1;
+constexpr int kExitUsage = 2;
+constexpr int kExitIncomplete = 3;
+
+struct AgentArguments {
+  std::string device;
+  std::string file;
+  std::string filter;
+  std::string write_file;
+  std::string proto_dir;
+  std::string descriptor_set;
+  std::string keys = "tidb";
+  std::string collector;
+  std::string agent_name;
+  std::string role;
+  std::string duration;
+  uint64_t count = 0;
+  int64_t duration_ns = 0;
+  bool json = false;
+  bool full = false;
+  bool raw = false;
+  bool all = false;
+  bool quiet = false;
+  bool verbose = false;
+};
+
+class NullOutput final : public CallSink {
+ public:
+  void OnMessage(const MessageEvent&) override {}
+  void OnCall(const CallRecord&, MessageType, MessageType) override {}
+};
+
+AgentPipeline* running_pipeline = nullptr;  // for the signal handlers; set before they are installed
+
+void OnStopSignal(int) {
+  running_pipeline->Interrupt();
+}
+void OnStatisticsSignal(int) {
+  running_pipeline->RequestStatistics();
+}
+
+void InstallSignalHandlers(AgentPipeline& pipeline) {
+  running_pipeline = &pipeline;
+  struct sigaction action {};
+  action.sa_handler = OnStopSignal;
+  sigaction(SIGINT, &action, nullptr);
+  sigaction(SIGTERM, &action, nullptr);
+  action.sa_handler = OnStatisticsSignal;
+  action.sa_flags = SA_RESTART;
+  sigaction(SIGUSR1, &action, nullptr);
+  action.sa_handler = SIG_IGN;
+  sigaction(SIGPIPE, &action, nullptr);  // a closed pipe is an Error of the writer, told once
+}
+
+// "90", "90s", "10m", "2h" in nanoseconds; 0 if it is none of these.
+int64_t ParseDuration(const std::string& text) {
+  size_t used = 0;
+  double n = 0;
+  try {
+    n = std::stod(text, &used);
+  } catch (const std::exception&) {
+    return 0;
+  }
+  const std::string unit = text.substr(used);
+  const double seconds = unit.empty() || unit == "s" ? n : unit == "m" ? n * 60 : unit == "h" ? n * 3600 : 0;
+  return seconds > 0 && seconds < 1e9 ? static_cast<int64_t>(seconds * 1e9) : 0;
+}
+
+void DescribeArguments(CLI::App& app, AgentArguments& arguments) {
+  auto* device = app.add_option("-i", arguments.device, "Capture on this device, or 'any'")->type_name("DEV");
+  app.add_option("-r", arguments.file, "Read this capture: pcap or pcapng, .zst too, '-' for standard input")
+      ->type_name("FILE")
+      ->excludes(device);
+  app.add_option("-f", arguments.filter, "Capture filter (BPF), e.g. 'port 20160'")->type_name("FILTER");
+  app.add_option("-w", arguments.write_file, "Keep the packets in this pcap file")->type_name("FILE");
+  app.add_option("-c", arguments.count, "Stop after N packets")->type_name("N");
+  app.add_option("--duration", arguments.duration, "Stop after this much capture time: 90s, 10m, 2h")
+      ->type_name("TIME");
+  app.add_flag("--json", arguments.json, "Print JSON lines, one object a call");
+  auto* full = app.add_flag("--full", arguments.full, "Print whole messages in protobuf text form");
+  app.add_flag("--raw", arguments.raw, "Print whole messages without a schema: tag=1 struct …")
+      ->excludes(full);
+  app.add_flag("--all", arguments.all, "Record Tso and etcd stream messages one by one too");
+  app.add_option("--keys", arguments.keys, "How text shows keys: 'tidb' (t53_r8012) or 'hex'")
+      ->check(CLI::IsMember({"tidb", "hex"}))
+      ->type_name("FORM");
+  auto* proto = app.add_option("--proto", arguments.proto_dir,
+                               "Use the .proto files of this folder (kvproto of any release)")
+                    ->type_name("DIR");
+  app.add_option("--descriptor-set", arguments.descriptor_set, "Use this FileDescriptorSet (protoc -o)")
+      ->type_name("FILE")
+      ->excludes(proto);
+  auto* collector = app.add_option("--collector", arguments.collector,
+                                   "Ship call records to this collector instead of printing: HOST:PORT, "
+                                   "tcp://…, ipc://…")
+                        ->type_name("ADDR");
+  app.add_option("--agent-name", arguments.agent_name, "This host's name in the collector")
+      ->type_name("NAME")
+      ->needs(collector);
+  app.add_option("--role", arguments.role, "What runs on this host; found from the traffic if not given")
+      ->check(CLI::IsMember({"tidb", "pd", "tikv"}))
+      ->type_name("ROLE")
+      ->needs(collector);
+  auto* quiet = app.add_flag("-q,--quiet", arguments.quiet,
+                             "Decode, but print no calls (with --json: the summary alone)");
+  app.add_flag("-v,--verbose", arguments.verbose, "Print every counter at the end")->excludes(quiet);
+  app.set_version_flag("--version", std::string("keytrail-agent ") + kVersion);
+  app.footer("Exit status: 0 done; 1 failed; 2 wrong usage; 3 done, but something was lost or incomplete.");
+}
+
+int Fail(const std::string& message) {
+  std::fprintf(stderr, "keytrail-agent: %s\n", message.c_str());
+  return kExitFailed;
+}
+
+int WrongUsage(const std::string& message) {
+  std::fprintf(stderr, "keytrail-agent: %s\nTry --help.\n", message.c_str());
+  return kExitUsage;
+}
+
+Result<std::unique_ptr<Schema>> LoadSchema(const AgentArguments& arguments) {
+  if (!arguments.proto_dir.empty()) return Schema::FromProtoDir(arguments.proto_dir);
+  if (!arguments.descriptor_set.empty()) return Schema::FromDescriptorSet(arguments.descriptor_set);
+  return Schema::Bundled();
+}
+
+Result<std::unique_ptr<PacketSource>> OpenSource(const AgentArguments& arguments) {
+  if (!arguments.file.empty()) return OpenFile({arguments.file, arguments.filter});
+  LiveSourceOptions live;
+  live.device = arguments.device;
+  live.filter = arguments.filter;
+  return OpenDevice(live);
+}
+
+void PrintSummary(const AgentArguments& arguments, const AgentPipeline& pipeline, const Schema& schema,
+                  LineWriter& out) {
+  RunSummary summary;
+  summary.counters = &pipeline.counters();
+  summary.grpc = &pipeline.grpc();
+  summary.schema = &schema;
+  summary.input = arguments.file.empty() ? arguments.device : arguments.file;
+  summary.stopped_by = pipeline.stopped_by();
+  if (arguments.json) AppendSummaryJson(summary, out.buffer());
+  if (arguments.quiet || arguments.json) return;
+  std::fputs(SummaryText(summary).c_str(), stderr);
+  if (!arguments.verbose) return;
+  for (size_t i = 0; i < kCounterCount; ++i) {
+    const Counter c = static_cast<Counter>(i);
+    std::fprintf(stderr, "  %s %llu\n", std::string(CounterName(c)).c_str(),
+                 static_cast<unsigned long long>(pipeline.counters().Get(c)));
+  }
+}
+
+int RunAgent(const AgentArguments& arguments) {
+  Result<std::unique_ptr<Schema>> schema = LoadSchema(arguments);
+  if (!schema) return Fail(schema.error());
+  Result<std::unique_ptr<PacketSource>> source = OpenSource(arguments);
+  if (!source) return Fail(source.error());
+  std::unique_ptr<PacketWriter> packet_writer;
+  if (!arguments.write_file.empty()) {
+    Result<std::unique_ptr<PacketWriter>> created = CreateCaptureFile(arguments.write_file);
+    if (!created) return Fail(created.error());
+    packet_writer = std::move(*created);
+  }
+
+  LineWriter out(stdout);
+  std::unique_ptr<Shipper> shipper;
+  std::unique_ptr<CallSink> sink;
+  PipelineOptions options;
+  options.max_packets = arguments.count;
+  options.duration_ns = arguments.duration_ns;
+  options.grpc.all = arguments.all;
+  const bool shipping = !arguments.collector.empty();
+  if (shipping) {
+    ShipperOptions ship;
+    ship.address = arguments.collector;
+    ship.agent_name = arguments.agent_name;
+    ship.role = arguments.role;
+    ship.block_when_full = !arguments.file.empty();
+    Result<std::unique_ptr<Shipper>> started = Shipper::Start(ship);
+    if (!started) return Fail(started.error());
+    shipper = std::move(*started);
+    sink = std::make_unique<ShipperSink>(*shipper);
+  } else if (arguments.quiet) {
+    sink = std::make_unique<NullOutput>();
+  } else if (arguments.json) {
+    options.grpc.keep_messages = arguments.full || arguments.raw;
+    sink = std::make_unique<JsonOutput>(**schema, JsonOptions{arguments.full, arguments.raw}, out);
+  } else {
+    options.grpc.wants_messages = true;
+    sink = std::make_unique<TextOutput>(
+        **schema, TextOptions{arguments.full, arguments.raw, arguments.keys == "hex"}, out);
+  }
+
+  AgentPipeline pipeline(std::move(*source), **schema, options, *sink, packet_writer.get());
+  InstallSignalHandlers(pipeline);
+  const auto started = std::chrono::steady_clock::now();
+  const Status run = pipeline.Run([&] {
+    if (!out.Flush().ok()) pipeline.Interrupt();
+    // A quiet device delivers no packet whose time could end the run.
+    const std::chrono::nanoseconds passed = std::chrono::steady_clock::now() - started;
+    if (arguments.duration_ns != 0 && passed.count() >= arguments.duration_ns) pipeline.Interrupt();
+  });
+  bool incomplete = pipeline.lost_something();
+  int exit_status = kExitDone;
+  if (!run.ok()) {
+    std::fprintf(stderr, "keytrail-agent: %s\n", run.error().c_str());
+    // Packets before the damage were decoded and told: incomplete, not failed.
+    exit_status = pipeline.counters().Get(Counter::kPackets) != 0 ? kExitIncomplete : kExitFailed;
+  }
+  if (packet_writer != nullptr) {
+    const Status closed = packet_writer->Close();
+    if (!closed.ok()) exit_status = Fail(closed.error());
+  }
+  if (shipper != nullptr) {
+    ShipLosses(pipeline.counters(), *shipper);
+    const Status finished = shipper->Finish();
+    if (!finished.ok()) exit_status = Fail(finished.error());
+  }
+  PrintSummary(arguments, pipeline, **schema, out);
+  const Status flushed = out.Flush();
+  if (!flushed.ok()) exit_status = Fail(flushed.error());
+  if (exit_status == kExitDone && incomplete) exit_status = kExitIncomplete;
+  return exit_status;
+}
+
+int Main(int argc, char** argv) {
+  CLI::App app{"keytrail-agent decodes the gRPC calls of TiDB, PD and TiKV out of packets."};
+  app.name("keytrail-agent");
+  AgentArguments arguments;
+  DescribeArguments(app, arguments);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& e) {
+    return app.exit(e) == 0 ? kExitDone : kExitUsage;
+  }
+  if (arguments.device.empty() == arguments.file.empty()) return WrongUsage("give either -i DEV or -r FILE");
+  if (!arguments.duration.empty()) {
+    arguments.duration_ns = ParseDuration(arguments.duration);
+    if (arguments.duration_ns == 0) {
+      return WrongUsage("--duration '" + arguments.duration + "' is no time such as 90s, 10m or 2h");
+    }
+  }
+  if (arguments.json && !arguments.collector.empty()) {
+    return WrongUsage("--json prints records, --collector ships them: give one of them");
+  }
+  return RunAgent(arguments);
+}
+
+}  // namespace
+}  // namespace keytrail
+
+int main(int argc, char** argv) {
+  return keytrail::Main(argc, argv);
+}
