@@ -1,0 +1,32 @@
+# Tests of the built programs, in Python 3 with nothing but its standard library. Each file is one test.
+find_package(Python3 3.9 REQUIRED COMPONENTS Interpreter)
+
+set(KEYTRAIL_SHARED_DATA "${CMAKE_SOURCE_DIR}/../shared/data" CACHE PATH
+    "The large captures; tests that want more than tests/data say so when they are absent")
+
+add_test(NAME include_rule COMMAND ${Python3_EXECUTABLE} ${CMAKE_SOURCE_DIR}/tests/support/include_rule.py
+         ${CMAKE_SOURCE_DIR})
+add_test(NAME include_rule_self_test
+         COMMAND ${Python3_EXECUTABLE} ${CMAKE_SOURCE_DIR}/tests/support/include_rule.py --self-test)
+
+# keytrail_e2e(bad_input): runs tests/e2e/test_bad_input.py against the binaries of this build.
+function(keytrail_e2e name)
+  add_test(NAME e2e_${name} COMMAND ${Python3_EXECUTABLE} -B ${CMAKE_SOURCE_DIR}/tests/e2e/test_${name}.py -v)
+  set_tests_properties(e2e_${name} PROPERTIES
+    ENVIRONMENT "KEYTRAIL_BIN=${CMAKE_RUNTIME_OUTPUT_DIRECTORY};KEYTRAIL_DEFAULT_SHARED_DATA=${KEYTRAIL_SHARED_DATA}"
+    TIMEOUT 900)
+endfunction()
+
+if(TARGET keytrail-agent)
+  keytrail_e2e(agent_counts)
+  keytrail_e2e(false_grpc)
+  keytrail_e2e(tshark)
+  keytrail_e2e(golden)
+  keytrail_e2e(bad_input)
+endif()
+if(TARGET keytrail)
+  keytrail_e2e(investigate)
+endif()
+if(TARGET keytrail-collector)
+  keytrail_e2e(ship)
+endif()
