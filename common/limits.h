@@ -35,6 +35,15 @@ inline constexpr int kMaxEncapsulations = 8;
 inline constexpr size_t kMaxDetectBytes = 65536;
 // A header block with its CONTINUATIONs. gRPC's own default is 8 KiB (grpc-go), 16 KiB (C-core).
 inline constexpr size_t kMaxHeaderBlockBytes = 256u << 10;
+// ... of all connections together: thousands of connections that are not HTTP/2 may be open when we come.
+// Beyond it a search looks back this far only, which is several small frames.
+inline constexpr size_t kMaxDetectBytesTotal = 16u << 20;
+inline constexpr size_t kMinDetectBytes = 2048;
+// Bytes of one direction searched in vain, in windows of kMaxDetectBytes, before a connection joined late is
+// left alone. One window may lie within a message of frames that say nothing new.
+inline constexpr size_t kMaxSearchBytes = 1u << 20;
+// The names and values of one header block, inflated (a bomb guard: one byte may stand for 4 KiB).
+inline constexpr size_t kMaxHeaderListBytes = 1u << 20;
 // SETTINGS_MAX_FRAME_SIZE may go up to 2^24-1 (RFC 9113 section 6.5.2).
 inline constexpr size_t kMaxFrameBytes = (1u << 24) - 1;
 // SETTINGS_HEADER_TABLE_SIZE that we follow; a peer may announce 4 GiB.
@@ -66,5 +75,41 @@ inline constexpr size_t kMaxBatchBytes = 1u << 20;  // serialized records in a b
 inline constexpr size_t kMaxBatchRecords = 2048;
 inline constexpr size_t kMaxWireMessageBytes = 16u << 20;  // what a collector accepts at all
 inline constexpr uint32_t kCreditBatches = 16;             // batches in flight without an acknowledgement
+// One record with its facts and messages: both messages at their largest are cut (over_cap), so that a batch
+// that is closed by such a record still fits kMaxWireMessageBytes, even if zstd cannot make it smaller.
+inline constexpr size_t kMaxRecordBytes = 12u << 20;
+// A payload after decompression: what a batch can hold at most.
+inline constexpr size_t kMaxPayloadBytes = kMaxBatchBytes + kMaxRecordBytes;
+// Interned names and connections of one payload (a record refers to six names and one connection at most),
+// and losses. Guards the reader against a payload of two-byte entries.
+inline constexpr size_t kMaxBatchNames = 65536;
+inline constexpr size_t kMaxBatchConnections = 65536;
+inline constexpr size_t kMaxBatchLosses = 4096;
+// Lists of one message's facts that the walker does not cap by itself: clipped by the encoder (over_cap).
+inline constexpr size_t kMaxErrorsPerMessage = 65536;
+inline constexpr size_t kMaxPeersPerMessage = 1u << 20;
+// Sealed batches that wait for the collector, decompressed: about 100,000 records, a second of a busy host.
+inline constexpr size_t kMaxShipQueueBytes = 32u << 20;
+// A batch is sent after this time even if it is small, so that a quiet host is heard.
+inline constexpr int64_t kMaxBatchAgeNs = 200'000'000;
+
+// receive -------------------------------------------------------------------------------------------------
+// Agents with an open session; hundreds of hosts are expected, the rest is room for reconnects.
+inline constexpr size_t kMaxSessions = 4096;
+// Texts of a Hello.
+inline constexpr size_t kMaxHelloTextBytes = 256;
+
+// correlate -----------------------------------------------------------------------------------------------
+// Occurrences remembered of one distinct statement (region, version, range, who, to whom): heartbeats repeat
+// for days. The count goes on, and the first and last stay.
+inline constexpr size_t kMaxUsesPerStatement = 256;
+// Complaints kept with their keys; a storm of one cause is a few thousand.
+inline constexpr size_t kMaxComplaints = 200'000;
+// Keys of one complaint's request that are kept (a prewrite may have 10,000s; those out of bounds first).
+inline constexpr size_t kMaxItemsPerComplaint = 16;
+// PD lookups of which the asked key is remembered for the evidence.
+inline constexpr size_t kMaxAskedKeys = 500'000;
+// Occurrences listed in one verdict; more are counted.
+inline constexpr size_t kMaxOccurrencesListed = 4096;
 
 }  // namespace keytrail::limits

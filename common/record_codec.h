@@ -8,19 +8,34 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <string_view>
+#include <vector>
 
 #include "common/call_record.h"
 #include "common/result.h"
 
 namespace keytrail {
 
+// Something that an agent should have told and could not (record.proto, Loss).
+struct LossRecord {
+  std::string kind;  // name of the counter, or a reason such as "ship_queue_full"
+  uint64_t count = 0;
+  int64_t first_ns = 0;  // by the capture's clock; 0: not known
+  int64_t last_ns = 0;
+};
+
 class BatchEncoder {
  public:
   BatchEncoder();
   ~BatchEncoder();
 
+  // A record larger than limits::kMaxRecordBytes goes without its facts and messages, with over_cap set.
+  // The caller finishes the batch at limits::kMaxBatchBytes or kMaxBatchRecords.
   void Add(const CallRecord& call);
+  // Not more than limits::kMaxBatchLosses in one batch; further ones are added to the last.
+  void AddLoss(const LossRecord& loss);
   size_t records() const;
+  bool empty() const;    // neither records nor losses
   size_t bytes() const;  // serialized so far, before compression
   // The serialized records; the encoder is empty afterwards.
   std::string Finish();
@@ -51,10 +66,18 @@ class BatchReader {
 
   // True and `record` filled; false at the end; an Error with the offset if the payload is damaged.
   Result<bool> Next(OwnedRecord& record);
+  // Those that were passed so far; all of them after Next() gave false.
+  const std::vector<LossRecord>& losses() const;
 
  private:
   struct State;
   std::unique_ptr<State> state_;
 };
+
+// zstd, as `payload` of a BATCH stands on the wire. Compress cannot fail but for memory (then: empty).
+std::string CompressBatch(const std::string& payload);
+// Error if `compressed` is not one zstd frame of exactly payload_size bytes, or payload_size is larger than
+// limits::kMaxPayloadBytes. `payload` is overwritten; its capacity is used again.
+Status DecompressBatch(Bytes compressed, size_t payload_size, std::string& payload);
 
 }  // namespace keytrail
