@@ -69,6 +69,12 @@ inline constexpr size_t kMaxErrorTextBytes = 4096;
 inline constexpr size_t kMaxKeysPerMessage = 65536;
 inline constexpr size_t kMaxFactBytesPerMessage = 8u << 20;
 inline constexpr size_t kMaxStatementsPerMessage = 65536;
+// A region has three to seven peers.
+inline constexpr size_t kMaxPeersPerMessage = 8 * kMaxStatementsPerMessage;
+// Tasks of a coprocessor request, regions of a TiFlash one; a KeyItem refers to them with 16 bits.
+inline constexpr size_t kMaxRoutesPerMessage = 65000;
+// KvPair.error, one for each key at worst; nobody reads more.
+inline constexpr size_t kMaxErrorsPerMessage = 4096;
 
 // ship ----------------------------------------------------------------------------------------------------
 inline constexpr size_t kMaxBatchBytes = 1u << 20;  // serialized records in a batch, before zstd
