@@ -61,6 +61,19 @@ inline constexpr size_t kMaxPartialBytes = 256u << 20;
 inline constexpr size_t kMaxInflatedBytes = 64u << 20;
 // BatchCommands requests that wait for their answer, for one stream.
 inline constexpr size_t kMaxPendingRequestsPerStream = 65536;
+// ... for all streams together, and the bytes of their facts.
+inline constexpr size_t kMaxPendingRequests = 1u << 20;
+inline constexpr size_t kMaxHeldFactBytes = 256u << 20;
+// Open streams of all connections together.
+inline constexpr size_t kMaxStreams = 262144;
+// Names of methods that no schema has, remembered for counting.
+inline constexpr size_t kMaxForeignMethods = 4096;
+// Bytes of one stream that are kept while its message boundaries are looked for (after a loss, or joined
+// late): a message that is larger cannot prove the place where it begins.
+inline constexpr size_t kMaxSearchedMessageBytes = 4u << 20;
+// Places that are tried at the same time in that search, and complete messages that await its proof.
+inline constexpr size_t kMaxSearchChains = 4;
+inline constexpr size_t kMaxSearchMessages = 4096;
 
 // schema --------------------------------------------------------------------------------------------------
 inline constexpr int kMaxMessageDepth = 32;
@@ -91,9 +104,6 @@ inline constexpr size_t kMaxPayloadBytes = kMaxBatchBytes + kMaxRecordBytes;
 inline constexpr size_t kMaxBatchNames = 65536;
 inline constexpr size_t kMaxBatchConnections = 65536;
 inline constexpr size_t kMaxBatchLosses = 4096;
-// Lists of one message's facts that the walker does not cap by itself: clipped by the encoder (over_cap).
-inline constexpr size_t kMaxErrorsPerMessage = 65536;
-inline constexpr size_t kMaxPeersPerMessage = 1u << 20;
 // Sealed batches that wait for the collector, decompressed: about 100,000 records, a second of a busy host.
 inline constexpr size_t kMaxShipQueueBytes = 32u << 20;
 // A batch is sent after this time even if it is small, so that a quiet host is heard.
