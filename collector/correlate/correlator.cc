@@ -1,14 +1,158 @@
 #include "collector/correlate/correlator.h"
 
+#include <algorithm>
+#include <set>
+#include <tuple>
+
+#include "collector/correlate/call_log.h"
+#include "collector/correlate/conclusion.h"
+#include "collector/correlate/findings.h"
+#include "collector/correlate/hosts.h"
+#include "collector/correlate/judge.h"
+#include "collector/correlate/ledger.h"
+#include "collector/correlate/pairing.h"
+#include "collector/correlate/scene.h"
+
 namespace keytrail {
 
-struct Correlator::State {};
+using namespace correlate;  // NOLINT: this file is the room's door
+
+struct Correlator::State {
+  CallLog log;
+  RouteLedger ledger;
+  Findings findings;
+  std::vector<LossDescription> losses;
+};
+
+namespace {
+
+std::vector<HostReport> HostReports(const Scene& scene) {
+  std::vector<HostReport> out;
+  for (uint32_t h = 0; h < scene.hosts.hosts().size(); ++h) {
+    const Host& host = scene.hosts[h];
+    if (host.agents.empty()) continue;
+    HostReport r;
+    r.host = host.name;
+    r.address = FormatAddress(host.address);
+    r.role = host.role;
+    // Two captures of one machine share its clock: the one that is bound best speaks.
+    const ClockOfAgent* best = nullptr;
+    for (uint16_t a : host.agents) {
+      const ClockOfAgent& clock = scene.pairing.clock(a);
+      if (!clock.offset_ns) continue;
+      if (best == nullptr ||
+          std::pair(clock.error_ns, *clock.offset_ns) < std::pair(best->error_ns, *best->offset_ns)) {
+        best = &clock;
+      }
+    }
+    if (best != nullptr) {
+      r.clock_offset_ns = best->offset_ns;
+      r.offset_error_ns = best->error_ns;
+    }
+    if (scene.pairing.reference_host() != kNone) r.reference = scene.Label(scene.pairing.reference_host());
+    out.push_back(std::move(r));
+  }
+  std::sort(out.begin(), out.end(), [](const HostReport& a, const HostReport& b) {
+    return std::tie(a.address, a.host) < std::tie(b.address, b.host);
+  });
+  return out;
+}
+
+std::vector<LossReport> LossReports(const Scene& scene) {
+  std::vector<LossReport> out;
+  for (const LossDescription& loss : scene.losses) {
+    LossReport r;
+    for (uint16_t a = 0; a < scene.log.agents().size(); ++a) {
+      if (scene.log.agents()[a].number != loss.agent) continue;
+      const uint32_t host = scene.hosts.OfAgent(a);
+      r.host = host == kNone ? scene.log.agents()[a].name : scene.Label(host);
+    }
+    r.kind = loss.kind;
+    r.count = loss.count;
+    r.first_ns = loss.first_ns;
+    r.last_ns = loss.last_ns;
+    out.push_back(std::move(r));
+  }
+  std::sort(out.begin(), out.end(), [](const LossReport& a, const LossReport& b) {
+    return std::tie(a.host, a.kind, a.first_ns, a.last_ns, a.count) <
+           std::tie(b.host, b.kind, b.first_ns, b.last_ns, b.count);
+  });
+  return out;
+}
+
+void Count(const Scene& scene, InvestigationReport& report) {
+  std::vector<bool> call(scene.pairing.logical_count());
+  std::vector<bool> routed(scene.pairing.logical_count());
+  for (uint32_t i = 0; i < scene.log.observations().size(); ++i) {
+    const Observation& o = scene.log[i];
+    if (o.kind != CallKind::kStream) call[scene.pairing.Logical(i)] = true;
+    if (o.region_id != 0) routed[scene.pairing.Logical(i)] = true;
+  }
+  report.calls = static_cast<uint64_t>(std::count(call.begin(), call.end(), true));
+  report.routed_requests = static_cast<uint64_t>(std::count(routed.begin(), routed.end(), true));
+  for (const auto& [region, entries] : scene.ledger.entries()) {
+    ++report.regions;
+    std::set<std::tuple<uint32_t, StatementSource, uint32_t, uint32_t>> distinct;
+    for (const LedgerEntry& e : entries) {
+      distinct.insert(
+          {e.range, e.source, scene.hosts.OfEndpoint(e.speaker), scene.hosts.OfEndpoint(e.listener)});
+    }
+    report.statements += distinct.size();
+  }
+}
+
+}  // namespace
 
 Correlator::Correlator() : state_(std::make_unique<State>()) {}
 Correlator::~Correlator() = default;
-void Correlator::AddAgent(const AgentDescription&) {}
-void Correlator::Add(uint32_t, uint64_t, const CallRecord&) {}
-void Correlator::AddLoss(const LossDescription&) {}
-InvestigationReport Correlator::Judge() const { return {}; }
+
+void Correlator::AddAgent(const AgentDescription& agent) {
+  state_->log.AddAgent(agent.agent, agent.name, agent.role);
+}
+
+void Correlator::Add(uint32_t agent, uint64_t call_id, const CallRecord& call) {
+  const uint32_t index = state_->log.Add(agent, call_id, call);
+  state_->ledger.Add(state_->log, index, call);
+  state_->findings.Add(state_->log, state_->ledger.ranges(), index, call);
+}
+
+void Correlator::AddLoss(const LossDescription& loss) {
+  state_->losses.push_back(loss);
+}
+
+InvestigationReport Correlator::Judge() const {
+  const HostTable hosts(state_->log);
+  const Pairing pairing(state_->log, hosts);
+  Scene scene{state_->log, state_->ledger, state_->findings, state_->losses, hosts, pairing, {}};
+  std::set<uint32_t> stores;
+  for (size_t c = 0; c < state_->log.connections().size(); ++c) {
+    if (state_->log.uses()[c].serves_tikv) stores.insert(state_->log.connections()[c].server);
+  }
+  scene.store_endpoints.assign(stores.begin(), stores.end());
+
+  correlate::Judge judge(scene);
+  judge.Run();
+  InvestigationReport report;
+  for (const Cause* cause : judge.causes()) {
+    if (cause->decided) {
+      report.verdicts.push_back(MakeVerdict(scene, judge, *cause));
+      report.verdicts.back().id = report.verdicts.size();
+    } else {
+      report.inconclusive.push_back(MakeInconclusive(scene, judge, *cause));
+    }
+  }
+  report.benign = judge.benign();
+  report.complaints = judge.complaint_count();
+  report.hosts = HostReports(scene);
+  report.losses = LossReports(scene);
+  for (const Host& host : hosts.hosts()) {
+    if (host.agents.empty() && (host.role == "pd" || host.role == "tikv" || host.role == "tidb")) {
+      report.not_captured.push_back(host.role + " " + FormatAddress(host.address));
+    }
+  }
+  std::sort(report.not_captured.begin(), report.not_captured.end());
+  Count(scene, report);
+  return report;
+}
 
 }  // namespace keytrail

@@ -25,45 +25,52 @@ struct Evidence {
   std::string observer;  // "both", "client", "server"
   std::string speaker;   // who said it: host name or address:port
   std::string listener;
-  std::string method;    // "GetRegion", "BatchCommands/Get", …
-  uint64_t call_id = 0;        // row in `calls`
-  uint64_t statement_id = 0;   // row in `statements`, 0 if it is no statement
+  std::string method;         // "GetRegion", "BatchCommands/Get", …
+  uint64_t call_id = 0;       // row in `calls`
+  uint64_t statement_id = 0;  // row in `statements`, 0 if it is no statement
   int64_t t_ns = 0;
   uint64_t region_id = 0;
   uint64_t version = 0;
   std::optional<std::string> key;  // encoded
   std::optional<std::string> range_start;
   std::optional<std::string> range_end;
-  std::string note;      // "too wide", "inside what PD said"
+  std::string note;    // "too wide", "inside what PD said"
+  int64_t ref_ns = 0;  // t_ns on the reference host's clock; t_ns itself if the clocks are unrelated
+  uint64_t count = 1;  // of an "again" line: how many times
 };
 
 // One call or statement that shows the fault.
 struct Occurrence {
-  int64_t t_ns = 0;
+  int64_t t_ns = 0;  // reference clock
   std::string what;  // "complaint", "wrong_statement", "served"
   uint64_t call_id = 0;
   uint64_t region_id = 0;
   uint64_t version = 0;
-  std::optional<std::string> key;  // encoded
+  std::optional<std::string> key;          // encoded
+  uint64_t statement_id = 0;               // of a "wrong_statement"
+  std::optional<std::string> range_start;  // what was said: the wrong range, or the server's bounds
+  std::optional<std::string> range_end;
 };
 
 struct Verdict {
   uint64_t id = 0;
   Component component = Component::kTidb;
   bool certain = false;
-  std::string rule;      // number of the decision table, "2", "3"
-  std::string client;    // address of the client process's host
-  std::string server;    // address:port
+  std::string rule;    // number of the decision table, "2", "3"
+  std::string client;  // address of the client process's host
+  std::string server;  // address:port
   uint64_t region_id = 0;
   uint64_t version = 0;
-  std::string key;       // encoded, of the first occurrence that has one
+  std::string key;  // encoded, of the first occurrence that has one
   uint64_t occurrences = 0;
   int64_t first_ns = 0;
   int64_t last_ns = 0;
-  std::string text;      // one sentence a person can act on
+  std::string text;  // one sentence a person can act on
   std::vector<Evidence> evidence;
   std::vector<Occurrence> occurrence_list;  // all, in time order
   std::vector<std::string> weakened_by;
+  std::string culprit;               // host name or address of the guilty process, for people
+  std::vector<std::string> sure_of;  // for people: what makes the verdict sure
 };
 
 struct Inconclusive {
@@ -83,9 +90,9 @@ struct Inconclusive {
 };
 
 struct HostReport {
-  std::string host;     // its name if given, else its address
+  std::string host;  // its name if given, else its address
   std::string address;
-  std::string role;     // "tidb", "pd", "tikv", "client", "unknown"
+  std::string role;                        // "tidb", "pd", "tikv", "client", "unknown"
   std::optional<int64_t> clock_offset_ns;  // to add to the reference's clock to get this host's
   std::optional<int64_t> offset_error_ns;
   std::string reference;
@@ -93,7 +100,7 @@ struct HostReport {
 
 struct LossReport {
   std::string host;
-  std::string kind;   // name of the counter or reason
+  std::string kind;  // name of the counter or reason
   uint64_t count = 0;
   int64_t first_ns = 0;  // 0: not known
   int64_t last_ns = 0;
@@ -105,7 +112,15 @@ struct InvestigationReport {
   std::map<std::string, uint64_t> benign;  // "stale_route", "not_leader", "server_is_busy", …
   std::vector<HostReport> hosts;
   std::vector<LossReport> losses;
-  uint64_t calls = 0;  // logical calls: one that was seen at both ends counts once
+  // Logical calls of the kinds unary, sub and message: one that was seen at both ends counts once. Records of
+  // kind stream are the envelope of messages and are not counted again.
+  uint64_t calls = 0;
+  // What was checked, for the sentence "no other wrong range among ...".
+  uint64_t routed_requests = 0;           // logical calls that name a region
+  uint64_t statements = 0;                // distinct statements (who, to whom, region, version, range)
+  uint64_t regions = 0;                   // distinct (region, version)
+  uint64_t complaints = 0;                // refused keys and ranges
+  std::vector<std::string> not_captured;  // servers and clients that were seen only from the other side
 };
 
 }  // namespace keytrail

@@ -1,0 +1,148 @@
+#include "collector/correlate/call_log.h"
+
+#include <algorithm>
+
+namespace keytrail::correlate {
+namespace {
+
+bool StartsWith(std::string_view s, std::string_view prefix) {
+  return s.substr(0, prefix.size()) == prefix;
+}
+
+uint32_t Narrow(uint64_t n) {
+  return static_cast<uint32_t>(std::min<uint64_t>(n, std::numeric_limits<uint32_t>::max()));
+}
+
+int64_t OrNone(TimeNs t) {
+  return t.known() ? t.ns : kNoTime;
+}
+
+void Widen(int64_t t, int64_t& first, int64_t& last) {
+  if (t == kNoTime) return;
+  if (first == kNoTime || t < first) first = t;
+  if (last == kNoTime || t > last) last = t;
+}
+
+}  // namespace
+
+uint32_t NameTable::Intern(std::string_view name) {
+  auto [it, fresh] = ids_.try_emplace(std::string(name), static_cast<uint32_t>(names_.size()));
+  if (fresh) names_.push_back(&it->first);
+  return it->second;
+}
+
+void CallLog::AddAgent(uint32_t number, const std::string& name, const std::string& role) {
+  AgentInfo& agent = agents_[AgentIndex(number)];
+  if (!name.empty()) agent.name = name;
+  if (!role.empty()) agent.role = role;
+}
+
+uint16_t CallLog::AgentIndex(uint32_t number) {
+  auto [it, fresh] = agent_index_.try_emplace(number, static_cast<uint16_t>(agents_.size()));
+  if (fresh) {
+    agents_.emplace_back();
+    agents_.back().number = number;
+  }
+  return it->second;
+}
+
+uint32_t CallLog::InternEndpoint(const Endpoint& endpoint, uint16_t agent) {
+  const SeenEndpoint seen{endpoint, endpoint.address.is_loopback() ? agent : kNone};
+  auto [it, fresh] = endpoint_ids_.try_emplace(seen, static_cast<uint32_t>(endpoints_.size()));
+  if (fresh) endpoints_.push_back(seen);
+  return it->second;
+}
+
+uint32_t CallLog::InternConnection(const CallRecord& call, uint16_t agent) {
+  // The serial is only a shortcut: it is trusted when the ends agree.
+  const uint64_t serial = uint64_t{agent} << 48 ^ call.connection;
+  const auto known = by_serial_.find(serial);
+  if (known != by_serial_.end()) {
+    const SeenConnection& c = connections_[known->second];
+    if (endpoints_[c.client].endpoint == call.client && endpoints_[c.server].endpoint == call.server) {
+      return known->second;
+    }
+  }
+  const SeenConnection seen{InternEndpoint(call.client, agent), InternEndpoint(call.server, agent)};
+  auto [it, fresh] = connection_ids_.try_emplace(seen, static_cast<uint32_t>(connections_.size()));
+  if (fresh) {
+    connections_.push_back(seen);
+    uses_.emplace_back();
+  }
+  by_serial_[serial] = it->second;
+  if (agent_connections_.insert(uint64_t{agent} << 32 | it->second).second) {
+    auto& by_address = agents_[agent].connections_by_address;
+    ++by_address[call.client.address];
+    if (call.server.address != call.client.address) ++by_address[call.server.address];
+  }
+  return it->second;
+}
+
+uint32_t CallLog::Add(uint32_t agent_number, uint64_t call_id, const CallRecord& call) {
+  const uint16_t agent = AgentIndex(agent_number);
+  Observation o;
+  o.agent = agent;
+  o.call_id = call_id;
+  o.connection = InternConnection(call, agent);
+  o.req_first = OrNone(call.req_first);
+  o.resp_first = OrNone(call.resp_first);
+  o.resp_last = OrNone(call.resp_last);
+  o.stream = call.stream;
+  o.kind = call.kind;
+  o.method = static_cast<uint16_t>(names_.Intern(call.method));
+  o.command = static_cast<uint16_t>(names_.Intern(call.command));
+  o.req_bytes = Narrow(call.req_bytes);
+  o.resp_bytes = Narrow(call.resp_bytes);
+  o.request_id = call.request_id.value_or(0);
+  if (call.request_id) o.flags |= kHasRequestId;
+  if (call.request != nullptr) o.flags |= kRequestSeen;
+  if (call.response != nullptr) o.flags |= kResponseSeen;
+  if (call.method.empty()) o.flags |= kMethodUnknown;
+  if (call.joined_at_start) o.flags |= kFromStart;
+  if (call.forwarded) o.flags |= kForwarded;
+  if (call.client_known) o.flags |= kClientKnown;
+  constexpr uint32_t kDamaged = kGap | kCut | kOverCap | kUnknownEncoding | kMalformed | kResponseNotSeen;
+  if (call.response != nullptr && call.response->errors.empty() && !call.response->parse_failed &&
+      !call.response->over_cap && (call.incomplete & kDamaged) == 0 && !call.reset &&
+      call.grpc_status.value_or(0) == 0) {
+    o.flags |= kErrorFree;
+  }
+  bool routed = false;
+  if (call.request != nullptr) {
+    for (const Route& route : call.request->routes) routed |= route.region_id != 0;
+    if (!call.request->routes.empty()) {
+      o.region_id = call.request->routes.front().region_id;
+      o.version = call.request->routes.front().version;
+    }
+  }
+  ConnectionUse& use = uses_[o.connection];
+  use.from_start |= call.joined_at_start;
+  if (call.client_known) {
+    use.serves_pd |= StartsWith(call.method, "/pdpb.PD/") || StartsWith(call.method, "/routerpb.Router/");
+    use.serves_tikv |= routed && StartsWith(call.method, "/tikvpb.Tikv/");
+    use.store_heartbeats |=
+        call.method == "/pdpb.PD/StoreHeartbeat" || call.method == "/pdpb.PD/RegionHeartbeat";
+  }
+  AgentInfo& info = agents_[agent];
+  Widen(o.first(), info.first_ns, info.last_ns);
+  Widen(o.resp_last, info.first_ns, info.last_ns);
+  if (call.method.empty()) {
+    ++use.unknown_calls;
+    const int64_t t = o.first();
+    if (t != kNoTime && (use.first_unknown_ns == kNoTime || t < use.first_unknown_ns))
+      use.first_unknown_ns = t;
+  }
+  observations_.push_back(o);
+  return static_cast<uint32_t>(observations_.size() - 1);
+}
+
+std::string CallLog::ShortMethod(const Observation& o) const {
+  const std::string& name = method(o);
+  if (name.empty()) return "an unknown call";
+  const size_t slash = name.rfind('/');
+  std::string out = slash == std::string::npos ? name : name.substr(slash + 1);
+  if (!command(o).empty()) out += "/" + command(o);
+  return out;
+}
+
+}  // namespace keytrail::correlate

@@ -1,0 +1,141 @@
+// Every observation of a call in a few numbers, and the names, endpoints and connections that they refer to.
+//
+// Numbers handed out here depend on the order of arrival; whoever sorts must sort by what they stand for.
+// Not thread-safe.
+#pragma once
+
+#include <cstdint>
+#include <limits>
+#include <map>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <unordered_set>
+#include <vector>
+
+#include "common/call_record.h"
+
+namespace keytrail::correlate {
+
+inline constexpr uint32_t kNone = std::numeric_limits<uint32_t>::max();
+inline constexpr int64_t kNoTime = std::numeric_limits<int64_t>::min();
+
+// Strings, each kept once.
+class NameTable {
+ public:
+  uint32_t Intern(std::string_view name);
+  const std::string& Get(uint32_t id) const { return *names_[id]; }
+  size_t size() const { return names_.size(); }
+
+ private:
+  std::unordered_map<std::string, uint32_t> ids_;
+  std::vector<const std::string*> names_;
+};
+
+// An endpoint as seen; a loopback address means another machine at every agent, so the agent belongs to it.
+struct SeenEndpoint {
+  Endpoint endpoint;
+  uint32_t agent = kNone;  // index of the agent if the address is loopback
+
+  friend auto operator<=>(const SeenEndpoint&, const SeenEndpoint&) = default;
+};
+
+struct SeenConnection {
+  uint32_t client = kNone;  // into CallLog endpoints
+  uint32_t server = kNone;
+
+  friend auto operator<=>(const SeenConnection&, const SeenConnection&) = default;
+};
+
+enum ObservationFlag : uint8_t {
+  kHasRequestId = 1,
+  kRequestSeen = 2,
+  kResponseSeen = 4,
+  kMethodUnknown = 8,
+  kFromStart = 16,  // the connection's preface was seen
+  kForwarded = 32,
+  kClientKnown = 64,
+  kErrorFree = 128,  // the response was seen whole and holds no error
+};
+
+// One observation of one call by one agent: 96 bytes, kept for every record.
+struct Observation {
+  int64_t req_first = kNoTime;  // the agent's clock
+  int64_t resp_first = kNoTime;
+  int64_t resp_last = kNoTime;
+  uint64_t call_id = 0;
+  uint64_t request_id = 0;
+  uint64_t region_id = 0;  // of the first route
+  uint64_t version = 0;
+  uint32_t connection = kNone;
+  uint32_t stream = 0;
+  uint32_t req_bytes = 0;
+  uint32_t resp_bytes = 0;
+  uint16_t agent = 0;
+  uint16_t method = 0;
+  uint16_t command = 0;
+  CallKind kind = CallKind::kUnary;
+  uint8_t flags = 0;
+
+  int64_t first() const { return req_first != kNoTime ? req_first : resp_first; }
+  int64_t last() const { return resp_last != kNoTime ? resp_last : first(); }
+};
+
+struct AgentInfo {
+  uint32_t number = 0;  // the caller's
+  std::string name;
+  std::string role;
+  int64_t first_ns = kNoTime;  // of its records
+  int64_t last_ns = kNoTime;
+  // Connections by address that takes part in them.
+  std::map<IpAddress, uint32_t> connections_by_address;
+};
+
+// What a connection was used for, over all agents.
+struct ConnectionUse {
+  bool serves_pd = false;
+  bool serves_tikv = false;       // routed requests arrive there
+  bool store_heartbeats = false;  // the client is a store
+  bool from_start = false;
+  uint64_t unknown_calls = 0;
+  int64_t first_unknown_ns = kNoTime;  // the observer's clock
+};
+
+class CallLog {
+ public:
+  void AddAgent(uint32_t number, const std::string& name, const std::string& role);
+  uint16_t AgentIndex(uint32_t number);
+  // Returns the index of the new observation.
+  uint32_t Add(uint32_t agent_number, uint64_t call_id, const CallRecord& call);
+
+  const std::vector<Observation>& observations() const { return observations_; }
+  const std::vector<AgentInfo>& agents() const { return agents_; }
+  const std::vector<SeenEndpoint>& endpoints() const { return endpoints_; }
+  const std::vector<SeenConnection>& connections() const { return connections_; }
+  const std::vector<ConnectionUse>& uses() const { return uses_; }
+  const Observation& operator[](uint32_t i) const { return observations_[i]; }
+  const SeenConnection& connection_of(const Observation& o) const { return connections_[o.connection]; }
+  const std::string& method(const Observation& o) const { return names_.Get(o.method); }
+  const std::string& command(const Observation& o) const { return names_.Get(o.command); }
+  // "GetRegion", "BatchCommands/Get", "an unknown call".
+  std::string ShortMethod(const Observation& o) const;
+
+ private:
+  uint32_t InternEndpoint(const Endpoint& endpoint, uint16_t agent);
+  uint32_t InternConnection(const CallRecord& call, uint16_t agent);
+
+  std::vector<Observation> observations_;
+  std::vector<AgentInfo> agents_;
+  std::unordered_map<uint32_t, uint16_t> agent_index_;
+  std::vector<SeenEndpoint> endpoints_;
+  std::map<SeenEndpoint, uint32_t> endpoint_ids_;
+  std::vector<SeenConnection> connections_;
+  std::vector<ConnectionUse> uses_;
+  std::map<SeenConnection, uint32_t> connection_ids_;
+  std::unordered_set<uint64_t> agent_connections_;  // agent << 32 | connection
+  // The agent's serial of a connection -> connection id; most records hit the last one.
+  std::unordered_map<uint64_t, uint32_t> by_serial_;
+  NameTable names_;
+};
+
+}  // namespace keytrail::correlate

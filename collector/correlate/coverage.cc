@@ -1,0 +1,118 @@
+// What the captures cannot have shown: machines without a capture, connections that could not be read,
+// losses.
+#include <algorithm>
+#include <array>
+
+#include "collector/correlate/judge.h"
+
+namespace keytrail::correlate {
+namespace {
+
+// Kinds of loss that can hide an answer. Others (unknown links, HTTP/1, header fields) cannot.
+bool HidesMessages(const std::string& kind) {
+  static constexpr std::array<std::string_view, 9> kKinds = {
+      "kernel_drops", "interface_drops", "queue_drops", "records_dropped",     "gaps",
+      "gap_bytes",    "packets_cut",     "shed",        "messages_undecodable"};
+  return std::find(kKinds.begin(), kKinds.end(), kind) != kKinds.end() || kind.rfind("cap_", 0) == 0;
+}
+
+}  // namespace
+
+std::string Judge::HostText(uint32_t host) const {
+  const Host& h = scene_.hosts[host];
+  const std::string address = FormatAddress(h.address);
+  if (h.name != address) return h.name;
+  return h.role == "unknown" || h.role == "client" ? address : h.role + " " + address;
+}
+
+uint32_t Judge::ServingEndpoint(uint32_t host, uint32_t otherwise) const {
+  uint32_t found = kNone;
+  for (uint32_t e : scene_.store_endpoints) {
+    if (scene_.hosts.OfEndpoint(e) != host) continue;
+    if (found == kNone || scene_.log.endpoints()[e] < scene_.log.endpoints()[found]) found = e;
+  }
+  return found == kNone ? otherwise : found;
+}
+
+std::vector<std::string> Judge::NotCovered(uint32_t client_host, uint32_t server_host) const {
+  if (scene_.hosts.Captured(client_host)) return {};
+  std::vector<std::string> missing;
+  bool any_pd = false;
+  for (uint32_t h = 0; h < scene_.hosts.hosts().size(); ++h) {
+    if (!scene_.hosts[h].serves_pd) continue;
+    any_pd = true;
+    if (!scene_.hosts.Captured(h)) missing.push_back("no capture of " + HostText(h));
+  }
+  if (!any_pd) missing.push_back("no capture of PD");
+  if (!scene_.hosts.Captured(server_host)) missing.push_back("no capture of " + HostText(server_host));
+  if (!missing.empty()) {
+    missing.insert(missing.begin(), "no capture of " + HostText(client_host) +
+                                        ", where the answer would be that gave it the route");
+  }
+  std::sort(missing.begin() + (missing.empty() ? 0 : 1), missing.end());
+  return missing;
+}
+
+std::vector<std::string> Judge::Blindness(uint32_t client_host, uint32_t logical) const {
+  std::vector<std::string> out;
+  std::set<uint32_t> pd_endpoints;
+  for (size_t c = 0; c < scene_.log.connections().size(); ++c) {
+    if (scene_.log.uses()[c].serves_pd) pd_endpoints.insert(scene_.log.connections()[c].server);
+  }
+  uint64_t unread = 0;
+  for (size_t c = 0; c < scene_.log.connections().size(); ++c) {
+    const SeenConnection& connection = scene_.log.connections()[c];
+    const ConnectionUse& use = scene_.log.uses()[c];
+    if (use.unknown_calls == 0 || scene_.hosts.OfEndpoint(connection.client) != client_host) continue;
+    if (pd_endpoints.contains(connection.server)) ++unread;
+  }
+  if (unread > 0) {
+    out.push_back(std::to_string(unread) + " connection" + (unread == 1 ? "" : "s") + " of " +
+                  HostText(client_host) + " to PD could not be read whole");
+  }
+  // Losses count where they could hide an answer to the client, and only before the request.
+  const uint32_t request = scene_.Best(logical, View::kClient);
+  std::set<std::string> lost;
+  for (const LossDescription& loss : scene_.losses) {
+    if (!HidesMessages(loss.kind) || loss.count == 0) continue;
+    for (uint16_t a = 0; a < scene_.log.agents().size(); ++a) {
+      if (scene_.log.agents()[a].number != loss.agent) continue;
+      const uint32_t host = scene_.hosts.OfAgent(a);
+      const bool matters = host == kNone || host == client_host ||
+                           (!scene_.hosts.Captured(client_host) && scene_.hosts[host].serves_pd);
+      const int64_t asked = scene_.At(request).first();
+      if (!matters || (loss.first_ns > 0 && scene_.At(request).agent == a && loss.first_ns > asked)) continue;
+      lost.insert(loss.kind + " at " + (host == kNone ? std::string("an agent") : HostText(host)));
+    }
+  }
+  out.insert(out.end(), lost.begin(), lost.end());
+  return out;
+}
+
+bool Judge::WholeLifeSeen(uint32_t client_host) const {
+  bool any = false;
+  for (size_t c = 0; c < scene_.log.connections().size(); ++c) {
+    const ConnectionUse& use = scene_.log.uses()[c];
+    if (scene_.hosts.OfEndpoint(scene_.log.connections()[c].client) != client_host) continue;
+    if (!use.from_start) return false;
+    any |= use.serves_pd;
+  }
+  return any;
+}
+
+// Rules 7 to 12: errors that tell of routes gone stale and of busy or moved leaders. Counted once a call.
+void Judge::JudgeSetbacks() {
+  std::set<std::tuple<uint32_t, uint64_t, uint8_t>> seen;
+  for (const Setback& s : scene_.findings.setbacks()) {
+    const uint32_t logical = scene_.pairing.Logical(s.observation);
+    if (!seen.insert({logical, s.region.region_id, static_cast<uint8_t>(s.kind)}).second) continue;
+    if (s.kind == ErrorKind::kEpochNotMatch || s.kind == ErrorKind::kEpochText) {
+      const bool behind = s.server_version != 0 && s.server_version < s.region.version;
+      ++benign_[behind ? "tikv_lag" : "stale_route"];
+    } else {
+      ++benign_[std::string(ErrorKindName(s.kind))];
+    }
+  }
+}
+
+}  // namespace keytrail::correlate

@@ -1,0 +1,101 @@
+// What single records show by themselves: complaints about a range, PD answers that are wrong on their face,
+// inverted ranges that nobody complained of, and region errors that are no range problem.
+//
+// Collected while records come in; judged later with the ledger. Not thread-safe.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "collector/correlate/call_log.h"
+#include "collector/correlate/ledger.h"
+#include "common/call_record.h"
+
+namespace keytrail::correlate {
+
+// A key (end empty, is_range false) or range of a request, in the form in which regions are bounded.
+struct Item {
+  std::string start;
+  std::string end;
+  bool is_range = false;
+
+  bool InsideOf(const Range& r) const {
+    return is_range ? r.ContainsRange(AsBytes(start), AsBytes(end)) : r.Contains(AsBytes(start));
+  }
+  friend bool operator==(const Item&, const Item&) = default;
+};
+
+// A server refused a key or range as outside of the region (errors (a) to (d) of tidb-wire.md section 3).
+struct Complaint {
+  uint32_t observation = kNone;
+  ErrorKind kind = ErrorKind::kNone;
+  RegionVersion region;  // of the request's route; version unknown if the request was not seen
+  bool version_known = false;
+  uint32_t bounds = kNone;              // the server's range, into the ledger's ranges
+  bool bounds_of_other_region = false;  // the error names another region than the request did
+  std::optional<Item> complained;       // the key or range that the error names
+  bool complained_in_request = false;
+  bool items_known = false;        // the request's keys were all read, and in physical form
+  bool all_inside_bounds = false;  // ... and lie inside `bounds`
+  bool inverted = false;           // the request holds a range whose start lies behind its end
+  uint32_t item_count = 0;
+  std::vector<Item> items;  // those outside of `bounds` first, capped
+};
+
+// A PD answer that its own call proves wrong (rule 1).
+struct FaceFault {
+  enum class Kind : uint8_t {
+    kKeyOutside,   // the answered region does not hold the key asked for
+    kOtherRegion,  // GetRegionByID answered another id
+    kOverlap,      // a scan's regions overlap or are not in order
+    kMapLength,    // QueryRegion answered another number of keys than were asked
+    kHole,         // a scan that promised to be whole has a hole
+  };
+  uint32_t observation = kNone;
+  uint32_t statement = 0;  // n-th of the row
+  Kind kind = Kind::kKeyOutside;
+  RegionVersion region;
+  uint32_t range = kNone;
+  uint32_t other_range = kNone;  // the one that it overlaps or leaves a hole after
+  std::string key;               // asked
+};
+
+// A region error that is no range problem, or may become one only by repetition (rules 7 to 12).
+struct Setback {
+  uint32_t observation = kNone;
+  ErrorKind kind = ErrorKind::kNone;
+  RegionVersion region;
+  uint64_t server_version = 0;  // of EpochNotMatch; 0: the region was not among those named
+};
+
+class Findings {
+ public:
+  void Add(const CallLog& log, RangeTable& ranges, uint32_t index, const CallRecord& call);
+
+  const std::vector<Complaint>& complaints() const { return complaints_; }
+  const std::vector<FaceFault>& face_faults() const { return face_faults_; }
+  const std::vector<Setback>& setbacks() const { return setbacks_; }
+  uint64_t complaints_over_cap() const { return complaints_over_cap_; }
+
+ private:
+  void AddError(const CallLog& log, RangeTable& ranges, uint32_t index, const CallRecord& call,
+                const ErrorFact& error);
+  void AddComplaint(RangeTable& ranges, uint32_t index, const CallRecord& call, const ErrorFact& error);
+  void CheckPdAnswer(const CallLog& log, RangeTable& ranges, uint32_t index, const CallRecord& call);
+  void CheckScan(RangeTable& ranges, uint32_t index, const CallRecord& call, uint32_t first_statement);
+  void CheckQuery(RangeTable& ranges, uint32_t index, const CallRecord& call, uint32_t first_statement);
+  void AddFault(RangeTable& ranges, uint32_t index, uint32_t n, const RegionStatement& s,
+                FaceFault::Kind kind, Bytes key);
+
+  std::vector<Complaint> complaints_;
+  std::vector<FaceFault> face_faults_;
+  std::vector<Setback> setbacks_;
+  uint64_t complaints_over_cap_ = 0;
+};
+
+bool IsRangeComplaint(ErrorKind kind);
+
+}  // namespace keytrail::correlate

@@ -1,0 +1,153 @@
+#include "collector/correlate/hosts.h"
+
+#include <algorithm>
+#include <optional>
+#include <set>
+
+namespace keytrail::correlate {
+namespace {
+
+// The addresses that take part in the most connections of an agent: more than one is a tie.
+std::vector<IpAddress> MostCommon(const AgentInfo& agent, const std::set<IpAddress>& not_these) {
+  std::vector<IpAddress> best;
+  uint32_t most = 0;
+  for (const auto& [address, count] : agent.connections_by_address) {
+    if (address.is_loopback() || not_these.contains(address)) continue;
+    if (count > most) {
+      best.clear();
+      most = count;
+    }
+    if (count == most) best.push_back(address);
+  }
+  return best;
+}
+
+// An agent on the server's machine sees an answer sooner after its question than one on the client's; with
+// one agent alone there is nothing to compare. What helps then is the role that the user gave.
+std::optional<IpAddress> ByRole(const CallLog& log, const AgentInfo& agent,
+                                const std::vector<IpAddress>& tied) {
+  if (agent.role.empty()) return std::nullopt;
+  std::optional<IpAddress> found;
+  for (const IpAddress& address : tied) {
+    bool fits = false;
+    for (size_t c = 0; c < log.connections().size(); ++c) {
+      const ConnectionUse& use = log.uses()[c];
+      const bool server = log.endpoints()[log.connections()[c].server].endpoint.address == address;
+      const bool client = log.endpoints()[log.connections()[c].client].endpoint.address == address;
+      fits |= agent.role == "pd" && server && use.serves_pd;
+      fits |= agent.role == "tikv" && server && use.serves_tikv;
+      fits |= agent.role == "tidb" && client && (use.serves_tikv || use.serves_pd) && !use.store_heartbeats;
+    }
+    if (!fits) continue;
+    if (found) return std::nullopt;
+    found = address;
+  }
+  return found;
+}
+
+}  // namespace
+
+HostTable::HostTable(const CallLog& log) {
+  FindAgents(log);
+  of_endpoint_.resize(log.endpoints().size(), kNone);
+  for (size_t e = 0; e < log.endpoints().size(); ++e) {
+    const SeenEndpoint& seen = log.endpoints()[e];
+    const uint32_t agent_host = seen.agent == kNone ? kNone : of_agent_[seen.agent];
+    of_endpoint_[e] = agent_host != kNone ? agent_host : HostOf(seen.endpoint.address);
+  }
+  FindRoles(log);
+}
+
+uint32_t HostTable::HostOf(const IpAddress& address) {
+  auto [it, fresh] = by_address_.try_emplace(address, static_cast<uint32_t>(hosts_.size()));
+  if (fresh) {
+    hosts_.emplace_back();
+    hosts_.back().address = address;
+    hosts_.back().name = FormatAddress(address);
+  }
+  return it->second;
+}
+
+void HostTable::FindAgents(const CallLog& log) {
+  const auto& agents = log.agents();
+  of_agent_.assign(agents.size(), kNone);
+  std::vector<std::optional<IpAddress>> own(agents.size());
+  std::set<IpAddress> taken;
+  for (size_t a = 0; a < agents.size(); ++a) {
+    const auto best = MostCommon(agents[a], {});
+    if (best.size() == 1) {
+      own[a] = best.front();
+      taken.insert(best.front());
+    }
+  }
+  for (size_t a = 0; a < agents.size(); ++a) {
+    if (own[a]) continue;
+    // A tie: the address that another agent owns for sure is not this one's.
+    const auto all = MostCommon(agents[a], {});
+    std::vector<IpAddress> left;
+    std::copy_if(all.begin(), all.end(), std::back_inserter(left),
+                 [&](const IpAddress& x) { return !taken.contains(x); });
+    if (left.size() == 1) {
+      own[a] = left.front();
+    } else {
+      own[a] = ByRole(log, agents[a], left.empty() ? all : left);
+    }
+    const auto& by_address = agents[a].connections_by_address;
+    if (!own[a] && all.empty() && !by_address.empty()) own[a] = by_address.begin()->first;  // loopback only
+  }
+  for (size_t a = 0; a < agents.size(); ++a) {
+    if (!own[a]) continue;
+    const uint32_t host = HostOf(*own[a]);
+    of_agent_[a] = host;
+    hosts_[host].agents.push_back(static_cast<uint16_t>(a));
+  }
+  for (Host& host : hosts_) {
+    // Two captures of one machine may bear two names: the smaller, so that the order does not matter.
+    std::optional<std::string> name;
+    for (uint16_t a : host.agents) {
+      if (!agents[a].name.empty() && (!name || agents[a].name < *name)) name = agents[a].name;
+    }
+    if (name) host.name = *name;
+  }
+}
+
+void HostTable::FindRoles(const CallLog& log) {
+  std::vector<bool> store(hosts_.size()), client(hosts_.size()), talks(hosts_.size());
+  for (size_t c = 0; c < log.connections().size(); ++c) {
+    const uint32_t from = of_endpoint_[log.connections()[c].client];
+    const uint32_t to = of_endpoint_[log.connections()[c].server];
+    const ConnectionUse& use = log.uses()[c];
+    hosts_[to].serves_pd = hosts_[to].serves_pd || use.serves_pd;
+    hosts_[to].serves_tikv = hosts_[to].serves_tikv || use.serves_tikv;
+    if (use.store_heartbeats) store[from] = true;
+    if (use.serves_pd || use.serves_tikv) client[from] = true;
+    talks[from] = true;
+  }
+  for (size_t h = 0; h < hosts_.size(); ++h) {
+    Host& host = hosts_[h];
+    std::optional<std::string> named;
+    for (uint16_t a : host.agents) {
+      const std::string& role = log.agents()[a].role;
+      if (!role.empty() && (!named || role < *named)) named = role;
+    }
+    if (named) {
+      host.role = *named;
+    } else if (host.serves_pd) {
+      host.role = "pd";
+    } else if (host.serves_tikv || store[h]) {
+      host.role = "tikv";
+    } else if (client[h]) {
+      host.role = "tidb";
+    } else {
+      host.role = talks[h] ? "client" : "unknown";
+    }
+  }
+}
+
+std::string HostTable::EndpointText(const CallLog& log, uint32_t endpoint) const {
+  Endpoint e = log.endpoints()[endpoint].endpoint;
+  e.address = hosts_[of_endpoint_[endpoint]].address;
+  return FormatEndpoint(e);
+}
+
+}  // namespace keytrail::correlate

@@ -1,0 +1,506 @@
+#include "collector/correlate/judge.h"
+
+#include <algorithm>
+#include <tuple>
+
+#include "collector/correlate/words.h"
+
+namespace keytrail::correlate {
+namespace {
+
+bool AllInside(const std::vector<Item>& items, const Range& range) {
+  return std::all_of(items.begin(), items.end(), [&](const Item& i) { return i.InsideOf(range); });
+}
+
+// What the complaint is about, as far as the request bears it out.
+std::vector<Item> DisputedItems(const Complaint& k) {
+  if (k.complained && (k.complained_in_request || k.items.empty())) return {*k.complained};
+  return k.items;
+}
+
+}  // namespace
+
+Judge::Judge(const Scene& scene) : scene_(scene), neighbours_(std::make_unique<NeighbourIndex>(scene)) {}
+
+void Judge::Run() {
+  BuildCases();
+  for (const auto& [region, c] : cases_) {
+    for (const CaseComplaint& k : c.complaints) {
+      const Blame blame = JudgeComplaint(c, k);
+      const uint32_t i = k.complaint->observation;
+      Cause& cause = CauseFor(c, blame, scene_.ClientHost(i),
+                              blame.server != kNone ? blame.server : scene_.ServerEndpoint(i));
+      cause.complaints.push_back(k);
+    }
+  }
+  for (const auto& [region, c] : cases_) JudgeStatements(c);
+  JudgeFaceFaults();
+  JudgeSetbacks();
+  Sort();
+}
+
+void Judge::BuildCases() {
+  // Both views of a complaint are one; the view that knows more speaks.
+  std::map<std::tuple<uint32_t, uint64_t>, CaseComplaint> logical;
+  for (const Complaint& k : scene_.findings.complaints()) {
+    const uint32_t l = scene_.pairing.Logical(k.observation);
+    CaseComplaint& best = logical[{l, k.region.region_id}];
+    const auto rank = [&](const Complaint& x) {
+      return std::tuple(!x.version_known, !x.items_known, x.bounds == kNone,
+                        x.observation != scene_.Best(l, View::kServer), scene_.At(x.observation).call_id);
+    };
+    if (best.complaint == nullptr || rank(k) < rank(*best.complaint)) best = {&k, l};
+  }
+  std::map<RegionVersion, std::vector<CaseComplaint>> by_region;
+  for (const auto& [key, k] : logical) by_region[k.complaint->region].push_back(k);
+  complaint_count_ = logical.size() + scene_.findings.complaints_over_cap();
+  for (auto& [region, list] : by_region) {
+    std::sort(list.begin(), list.end(), [&](const CaseComplaint& a, const CaseComplaint& b) {
+      const auto rank = [&](const CaseComplaint& k) {
+        return std::tuple(scene_.ResponseTime(k.complaint->observation),
+                          scene_.At(k.complaint->observation).call_id);
+      };
+      return rank(a) < rank(b);
+    });
+  }
+  std::set<RegionVersion> regions;
+  for (const auto& [region, list] : by_region) regions.insert(region);
+  for (const FaceFault& f : scene_.findings.face_faults()) regions.insert(f.region);
+  for (const auto& [region, entries] : scene_.ledger.entries()) {
+    const bool differ = std::any_of(entries.begin(), entries.end(),
+                                    [&](const LedgerEntry& e) { return e.range != entries.front().range; });
+    if (differ) regions.insert(region);
+  }
+  for (const auto& [by, commands] : scene_.ledger.served()) {
+    const auto entries = scene_.ledger.entries().find(by.region);
+    if (entries == scene_.ledger.entries().end()) continue;
+    for (const ServedKeys& served : commands) {
+      const bool outside =
+          std::any_of(entries->second.begin(), entries->second.end(), [&](const LedgerEntry& e) {
+            const Range& r = scene_.ledger.ranges().Get(e.range);
+            return !r.Contains(AsBytes(served.low)) || !r.Contains(AsBytes(served.high));
+          });
+      if (outside) regions.insert(by.region);
+    }
+  }
+  for (const RegionVersion& region : regions) {
+    const auto list = by_region.find(region);
+    cases_.emplace(region, BuildCase(scene_, *neighbours_, region,
+                                     list == by_region.end() ? std::vector<CaseComplaint>() : list->second));
+  }
+}
+
+const RegionCase* Judge::CaseOf(const RegionVersion& region) const {
+  const auto it = cases_.find(region);
+  return it == cases_.end() ? nullptr : &it->second;
+}
+
+std::vector<ToldAt> Judge::ToldBefore(const RegionCase& c, uint32_t client_host, uint32_t logical) const {
+  std::vector<ToldAt> out;
+  const uint32_t request = scene_.Best(logical, View::kClient);
+  const int64_t asked = scene_.RequestTime(request);
+  for (const Said& s : c.said) {
+    if (s.listener_host != client_host || IsReportToPd(s.source) ||
+        s.source == StatementSource::kPdSyncRegions) {
+      continue;
+    }
+    for (const Telling& t : s.tellings) {
+      // The listener's side tells when it arrived.
+      const uint32_t heard = scene_.Best(t.logical, View::kClient);
+      const int64_t at = scene_.ResponseTime(heard);
+      if (at != kNoTime && asked != kNoTime && at - asked > scene_.ClockSlack(heard, request)) continue;
+      out.push_back({&s, t});
+    }
+  }
+  std::stable_sort(out.begin(), out.end(),
+                   [](const ToldAt& a, const ToldAt& b) { return a.telling.ref_ns > b.telling.ref_ns; });
+  return out;
+}
+
+Judge::Blame Judge::JudgeComplaint(const RegionCase& c, const CaseComplaint& k) const {
+  const Complaint& complaint = *k.complaint;
+  Blame blame;
+  if (complaint.inverted) {
+    blame.rule = "0";
+    blame.reason = Reason::kTidbMalformed;
+    return blame;
+  }
+  if (!complaint.version_known || (!complaint.items_known && !complaint.complained)) {
+    blame.decided = false;
+    blame.rule = "15";
+    blame.suspects = {Component::kTidb, Component::kPd, Component::kTikv};
+    blame.missing.push_back(complaint.version_known
+                                ? "the keys of the refused request (cut, over a cap or redacted)"
+                                : "the refused request itself: its first bytes were not captured");
+    return blame;
+  }
+  // Rule 4: all that was asked lies inside the bounds that the server itself names.
+  const bool named_inside = complaint.bounds != kNone && complaint.complained &&
+                            complaint.complained->InsideOf(scene_.ledger.ranges().Get(complaint.bounds));
+  if (complaint.bounds != kNone && complaint.items_known && complaint.all_inside_bounds) {
+    blame.component = Component::kTikv;
+    blame.rule = "4";
+    blame.reason = Reason::kTikvInsideBounds;
+    if (!named_inside && complaint.complained && !complaint.complained_in_request) {
+      const std::string& command = scene_.log.ShortMethod(scene_.At(complaint.observation));
+      blame.certain = command.find("Coprocessor") != std::string::npos;
+      if (!blame.certain)
+        blame.weakened.push_back("the refused key stands in no part of the request that we read");
+    }
+    return blame;
+  }
+  const std::vector<Item> items = DisputedItems(complaint);
+  const auto range = [&](uint32_t r) -> const Range& { return scene_.ledger.ranges().Get(r); };
+  if (items.empty()) {
+    blame.decided = false;
+    blame.rule = "15";
+    blame.suspects = {Component::kTidb, Component::kPd, Component::kTikv};
+    blame.missing.push_back("the refused key: the text is redacted and the request names none");
+    return blame;
+  }
+  const std::vector<ToldAt> told = ToldBefore(c, scene_.ClientHost(complaint.observation), k.logical);
+  std::vector<ToldAt> holding;
+  for (const ToldAt& t : told) {
+    if (AllInside(items, range(t.said->range))) holding.push_back(t);
+  }
+  // The range is known and holds the key: it does not matter what the client was told.
+  if (c.truth && AllInside(items, range(*c.truth)) && *c.truth != complaint.bounds) {
+    blame.component = Component::kTikv;
+    blame.rule = told.empty() ? "5" : "3";
+    blame.reason = Reason::kTikvNarrow;
+    blame.certain = c.tikv_contradicts || c.tikv_ranges.contains(*c.truth);
+    if (!blame.certain) blame.weakened.push_back("the store is refuted by PD alone");
+    return blame;
+  }
+  if (!holding.empty()) return JudgeDispute(c, k, holding);
+  if (!told.empty()) return JudgeOutsideRoute(c, k, items);
+  return JudgeWithoutRoute(c, k, items);
+}
+
+// PD's answer `range` is wrong: how sure is that?
+Judge::Blame Judge::BlamePd(const RegionCase& c, uint32_t range) const {
+  Blame blame;
+  blame.component = Component::kPd;
+  blame.rule = "3";
+  blame.reason = c.truth ? Reason::kPdWrongRange : Reason::kPdContradictsItself;
+  blame.told_range = range;
+  if (c.pd_contradicts) return blame;
+  // PD said one range only; what refutes it is that a store had told it another.
+  int64_t reported = kNoTime;
+  int64_t answered = kNoTime;
+  for (const Said& s : c.said) {
+    if (s.tellings.empty()) continue;
+    if (IsReportToPd(s.source) && (reported == kNoTime || s.tellings.front().ref_ns < reported)) {
+      reported = s.tellings.front().ref_ns;
+    }
+    if (s.range == range && IsPdAnswer(s.source)) answered = std::max(answered, s.tellings.back().ref_ns);
+  }
+  blame.certain = reported != kNoTime && answered != kNoTime && reported < answered;
+  if (!blame.certain) blame.weakened.push_back("PD is refuted by the stores alone");
+  return blame;
+}
+
+// The key lies in a range that the client was told, and the server refuses it: one of the two is wrong.
+Judge::Blame Judge::JudgeDispute(const RegionCase& c, const CaseComplaint& k,
+                                 const std::vector<ToldAt>& holding) const {
+  const uint32_t used = holding.front().said->range;
+  const bool from_pd = std::any_of(holding.begin(), holding.end(), [&](const ToldAt& t) {
+    return IsPdAnswer(t.said->source) && c.PdInvented(t.said->range);
+  });
+  Blame blame;
+  blame.told_range = used;
+  if (from_pd && (c.truth || (c.pd_contradicts && !c.tikv_contradicts))) {
+    // Only invented ranges: the truth does not hold the key, so these do wrong.
+    for (const ToldAt& t : holding) {
+      if (IsPdAnswer(t.said->source) && c.PdInvented(t.said->range)) return BlamePd(c, t.said->range);
+    }
+  }
+  if (!from_pd || (!c.truth && c.tikv_contradicts && !c.pd_contradicts)) {
+    // A store told the range to PD or to the client, or contradicts itself.
+    blame.component = Component::kTikv;
+    blame.rule = "3";
+    blame.reason = from_pd ? Reason::kTikvNarrow : Reason::kTikvToldWrong;
+    if (!c.tikv_contradicts) {
+      // The complaint names no bounds (redacted), and only stores spoke.
+      blame.certain = false;
+      blame.weakened.push_back("the complaint does not name the store's bounds");
+    }
+    return blame;
+  }
+  blame.decided = false;
+  blame.rule = "3";
+  blame.suspects = {Component::kPd, Component::kTikv};
+  const std::string region =
+      "region " + std::to_string(c.region.region_id) + " (version " + std::to_string(c.region.version) + ")";
+  if (k.complaint->bounds == kNone)
+    blame.missing.push_back("the bounds in the store's complaint (redacted or unread)");
+  blame.missing.push_back("a third witness of the range of " + region +
+                          ": a heartbeat of its leader to PD, or an answer of PD about it to somebody else");
+  return blame;
+}
+
+bool Judge::AnsweredWithoutItsKey(const CaseComplaint& k, const std::vector<Item>& items) const {
+  for (const FaceFault& f : scene_.findings.face_faults()) {
+    if (f.region != k.complaint->region || f.kind != FaceFault::Kind::kKeyOutside) continue;
+    if (scene_.ClientHost(f.observation) != scene_.ClientHost(k.complaint->observation)) continue;
+    for (const Item& item : items) {
+      if (item.start == f.key || (item.is_range && item.end == f.key)) return true;
+    }
+  }
+  return false;
+}
+
+// Rule 2: the client was told the range and asked for a key outside of it.
+Judge::Blame Judge::JudgeOutsideRoute(const RegionCase& c, const CaseComplaint& k,
+                                      const std::vector<Item>& items) const {
+  Blame blame;
+  const uint32_t client = scene_.ClientHost(k.complaint->observation);
+  if (AnsweredWithoutItsKey(k, items)) {
+    blame.component = Component::kPd;
+    blame.rule = "1";
+    blame.reason = Reason::kPdFaceFault;
+    return blame;
+  }
+  const auto hidden = NotCovered(client, scene_.ServerHost(k.complaint->observation));
+  // PD lied about this region to somebody in a way that would explain the request.
+  const bool explained = std::any_of(c.said.begin(), c.said.end(), [&](const Said& s) {
+    return IsPdAnswer(s.source) && AllInside(items, scene_.ledger.ranges().Get(s.range));
+  });
+  const auto blind = Blindness(client, k.logical);
+  if (!hidden.empty() || explained) {
+    blame.decided = false;
+    blame.rule = "2";
+    blame.suspects = {Component::kTidb, Component::kPd};
+    blame.missing = hidden;
+    blame.missing.insert(blame.missing.end(), blind.begin(), blind.end());
+    if (explained) {
+      blame.missing.push_back("proof that PD did not give " + HostText(client) +
+                              ", too, the wide range that it gave to others");
+    }
+    return blame;
+  }
+  blame.component = Component::kTidb;
+  blame.rule = "2";
+  blame.reason = Reason::kTidbOutsideRoute;
+  blame.weakened = blind;
+  blame.certain = blind.empty();
+  return blame;
+}
+
+// Rule 5: nothing that told the client about this (region, version) was captured.
+Judge::Blame Judge::JudgeWithoutRoute(const RegionCase& c, const CaseComplaint& k,
+                                      const std::vector<Item>& items) const {
+  Blame blame;
+  const uint32_t client = scene_.ClientHost(k.complaint->observation);
+  const auto range = [&](uint32_t r) -> const Range& { return scene_.ledger.ranges().Get(r); };
+  bool pd_holds = false;
+  bool store_holds = false;
+  for (const Said& s : c.said) {
+    if (!AllInside(items, range(s.range))) continue;
+    (IsPdAnswer(s.source) && c.PdInvented(s.range) ? pd_holds : store_holds) = true;
+    blame.told_range = s.range;
+  }
+  if (AnsweredWithoutItsKey(k, items)) {
+    blame.component = Component::kPd;
+    blame.rule = "1";
+    blame.reason = Reason::kPdFaceFault;
+    return blame;
+  }
+  if (c.tikv_contradicts && !c.pd_contradicts && (store_holds || pd_holds)) {
+    blame.component = Component::kTikv;
+    blame.rule = "5";
+    blame.reason = store_holds ? Reason::kTikvToldWrong : Reason::kTikvNarrow;
+    blame.certain = false;
+    blame.weakened.push_back("the answer that gave " + HostText(client) + " this route was not captured");
+    return blame;
+  }
+  if (pd_holds && c.pd_contradicts && !c.tikv_contradicts) {
+    // PD gave the wrong range to others; this client's own answer was not seen.
+    blame = BlamePd(c, blame.told_range);
+    blame.rule = "5";
+    blame.certain = false;
+    blame.weakened.push_back("the answer that gave " + HostText(client) + " this route was not captured");
+    return blame;
+  }
+  blame.told_range = kNone;
+  blame.decided = false;
+  blame.rule = "5";
+  const auto hidden = NotCovered(client, scene_.ServerHost(k.complaint->observation));
+  if (pd_holds || store_holds) {
+    blame.suspects = {Component::kPd, Component::kTikv};
+    blame.missing = hidden;
+    blame.missing.push_back("a third witness of the range of region " + std::to_string(c.region.region_id) +
+                            " (version " + std::to_string(c.region.version) +
+                            "): a heartbeat of its leader to PD, or another answer of PD about it");
+    return blame;
+  }
+  if (hidden.empty() && WholeLifeSeen(client) && Blindness(client, k.logical).empty() && c.said.size() > 0) {
+    blame.decided = true;
+    blame.component = Component::kTidb;
+    blame.reason = Reason::kTidbNeverTold;
+    blame.certain = false;
+    blame.weakened.push_back("no message that told " + HostText(client) + " about this region was seen");
+    return blame;
+  }
+  blame.suspects = {Component::kTidb, Component::kPd};
+  blame.missing = hidden;
+  if (hidden.empty()) {
+    blame.missing.push_back("the answer from which " + HostText(client) + " learnt region " +
+                            std::to_string(c.region.region_id) + " (version " +
+                            std::to_string(c.region.version) +
+                            "): it came before the capture began, or could not be read");
+  }
+  if (c.said.empty()) {
+    blame.missing.push_back("any statement about that region and version: a heartbeat, or an answer of PD");
+  }
+  return blame;
+}
+
+void Judge::JudgeStatements(const RegionCase& c) {
+  bool blamed_pd = false;
+  for (const Said& s : c.said) {
+    const bool wrong_range = !c.truth || s.range != *c.truth;
+    if (!wrong_range) continue;
+    if (IsPdAnswer(s.source) && c.PdInvented(s.range) && (c.pd_contradicts || c.truth)) {
+      blamed_pd = true;
+      Cause* cause = PdCauseOf(s.listener_host, c.region);
+      if (cause == nullptr) {
+        Blame blame = BlamePd(c, s.range);
+        blame.rule = "0.1";
+        cause = &CauseFor(c, blame, s.listener_host, s.speaker);
+      }
+      for (const Telling& t : s.tellings) cause->wrong.push_back({&s, t});
+    } else if (!IsPdAnswer(s.source) && c.tikv_contradicts) {
+      Blame blame;
+      blame.component = Component::kTikv;
+      blame.rule = "0.1";
+      blame.reason = c.truth ? Reason::kTikvToldWrong : Reason::kTikvContradictsItself;
+      blame.told_range = s.range;
+      Cause& cause = CauseFor(c, blame, s.listener_host, ServingEndpoint(s.speaker_host, s.speaker));
+      for (const Telling& t : s.tellings) cause.wrong.push_back({&s, t});
+    }
+  }
+  for (const ServedOutside& s : c.served_outside) {
+    // What a complaint shows already is not told twice; else the served key itself is the fault.
+    const bool shown = std::any_of(c.complaints.begin(), c.complaints.end(),
+                                   [&](const CaseComplaint& k) { return k.complaint->bounds == s.range; });
+    if (shown) continue;
+    Blame blame;
+    blame.component = Component::kTikv;
+    blame.rule = "0.1";
+    blame.reason = Reason::kTikvServedOutside;
+    blame.told_range = s.range;
+    CauseFor(c, blame, scene_.ClientHost(s.observation), s.server).served.push_back(s);
+  }
+  if (!c.truth && !c.pd_contradicts && !c.tikv_contradicts && !c.OneRange() && c.complaints.empty() &&
+      !blamed_pd) {
+    // PD and a store differ, each true to itself, and nobody complained.
+    const Said* pd = nullptr;
+    const Said* store = nullptr;
+    for (const Said& s : c.said) (IsPdAnswer(s.source) ? pd : store) = &s;
+    if (pd == nullptr || store == nullptr) return;
+    Blame blame;
+    blame.decided = false;
+    blame.rule = "0.1";
+    blame.suspects = {Component::kPd, Component::kTikv};
+    blame.missing.push_back("a heartbeat of the leader of region " + std::to_string(c.region.region_id) +
+                            " (version " + std::to_string(c.region.version) + ") to PD");
+    Cause& cause =
+        CauseFor(c, blame, pd->listener_host, ServingEndpoint(store->speaker_host, store->speaker));
+    for (const Said* s : {pd, store}) cause.wrong.push_back({s, s->tellings.front()});
+  }
+}
+
+void Judge::JudgeFaceFaults() {
+  std::set<std::tuple<uint32_t, RegionVersion, uint8_t>> seen;
+  for (const FaceFault& f : scene_.findings.face_faults()) {
+    const uint32_t logical = scene_.pairing.Logical(f.observation);
+    if (f.observation != scene_.Best(logical, View::kServer)) {
+      // The other view says the same, unless this one alone could be read.
+      const bool other = std::any_of(
+          scene_.findings.face_faults().begin(), scene_.findings.face_faults().end(),
+          [&](const FaceFault& g) { return g.observation == scene_.Best(logical, View::kServer); });
+      if (other) continue;
+    }
+    if (!seen.insert({logical, f.region, static_cast<uint8_t>(f.kind)}).second) continue;
+    const RegionCase* c = CaseOf(f.region);
+    const uint32_t client = scene_.ClientHost(f.observation);
+    Cause* cause = PdCauseOf(client, f.region);
+    if (cause == nullptr && f.kind == FaceFault::Kind::kOverlap && c->truth && f.range == *c->truth) {
+      continue;  // the other of the two overlapping ranges is the wrong one, and is told by its own case
+    }
+    if (cause == nullptr) {
+      Blame blame;
+      blame.component = Component::kPd;
+      blame.rule = "1";
+      blame.reason = Reason::kPdFaceFault;
+      blame.told_range = f.range;
+      if (f.kind == FaceFault::Kind::kHole) {
+        blame.certain = false;
+        blame.weakened.push_back("a split that was not yet reported to PD leaves a hole for a moment");
+      }
+      cause = &CauseFor(*c, blame, client, scene_.ServerEndpoint(f.observation));
+    }
+    cause->faults.push_back(&f);
+  }
+}
+
+Cause* Judge::PdCauseOf(uint32_t client_host, const RegionVersion& region) {
+  for (auto& [key, cause] : causes_) {
+    if (cause.decided && cause.component == Component::kPd && cause.client_host == client_host &&
+        cause.region == region) {
+      return &cause;
+    }
+  }
+  return nullptr;
+}
+
+Cause& Judge::CauseFor(const RegionCase& c, const Blame& blame, uint32_t client_host, uint32_t server) {
+  std::string key = blame.decided ? ComponentName(blame.component) : "~";
+  for (Component s : blame.suspects) key += std::string(",") + ComponentName(s);
+  key += "|" + std::string(blame.rule) + "|" + FormatAddress(scene_.hosts[client_host].address) + "|" +
+         scene_.hosts.EndpointText(scene_.log, server) + "|" + std::to_string(c.region.region_id) + "|" +
+         std::to_string(c.region.version);
+  auto [it, fresh] = causes_.try_emplace(key);
+  Cause& cause = it->second;
+  if (fresh) {
+    cause.decided = blame.decided;
+    cause.component = blame.component;
+    cause.suspects = blame.suspects;
+    cause.rule = blame.rule;
+    cause.reason = blame.reason;
+    cause.client_host = client_host;
+    cause.server = server;
+    cause.region = c.region;
+    cause.region_case = &c;
+    cause.told_range = blame.told_range;
+  }
+  if (cause.told_range == kNone) cause.told_range = blame.told_range;
+  cause.certain |= blame.certain;
+  cause.weakened.insert(blame.weakened.begin(), blame.weakened.end());
+  cause.missing.insert(blame.missing.begin(), blame.missing.end());
+  return cause;
+}
+
+void Judge::Sort() {
+  for (auto& [key, cause] : causes_) {
+    if (cause.certain) cause.weakened.clear();
+    std::sort(cause.wrong.begin(), cause.wrong.end(), [&](const ToldAt& a, const ToldAt& b) {
+      return std::tuple(a.telling.ref_ns, scene_.At(a.telling.observation).call_id, a.telling.index) <
+             std::tuple(b.telling.ref_ns, scene_.At(b.telling.observation).call_id, b.telling.index);
+    });
+    sorted_.push_back(&cause);
+  }
+  // Worst first: certain before inferred, then the one with more that shows it.
+  const auto weight = [](const Cause& c) {
+    return c.complaints.size() + c.wrong.size() + c.faults.size() + c.served.size();
+  };
+  std::stable_sort(sorted_.begin(), sorted_.end(), [&](const Cause* a, const Cause* b) {
+    const auto rank = [&](const Cause& c) {
+      return std::tuple(!c.decided, !c.certain, c.complaints.empty(), ~weight(c));
+    };
+    return rank(*a) < rank(*b);
+  });
+}
+
+}  // namespace keytrail::correlate

@@ -1,0 +1,120 @@
+// The rules of the decision table (tidb-wire.md section 6) over a scene: causes, each with what shows it.
+//
+// README.md of this room says each rule as it is implemented here.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "collector/correlate/region_case.h"
+#include "collector/correlate/report_model.h"
+#include "collector/correlate/scene.h"
+
+namespace keytrail::correlate {
+
+// A statement at one of its times.
+struct ToldAt {
+  const Said* said = nullptr;
+  Telling telling;
+};
+
+// Why a component is blamed: decides the sentence.
+enum class Reason : uint8_t {
+  kPdWrongRange,         // PD said a range that is not the region's
+  kPdContradictsItself,  // ... and which of its answers is wrong cannot be told
+  kPdFaceFault,          // PD's answer does not fit its own question
+  kTidbOutsideRoute,     // the client knew the range and asked for a key outside of it
+  kTidbMalformed,        // an inverted range
+  kTidbNeverTold,        // nobody told the client that the region holds the key
+  kTikvNarrow,           // the store refused a key that the region holds
+  kTikvInsideBounds,     // ... by bounds that hold the key
+  kTikvToldWrong,        // the store stated a range that is not the region's
+  kTikvContradictsItself,
+  kTikvServedOutside,  // the store answered a key that it says the region does not hold
+  kUndecided,
+};
+
+struct Cause {
+  bool decided = true;
+  Component component = Component::kTidb;
+  std::vector<Component> suspects;
+  std::string rule;
+  Reason reason = Reason::kUndecided;
+  uint32_t client_host = kNone;
+  uint32_t server = kNone;  // endpoint
+  RegionVersion region;
+  const RegionCase* region_case = nullptr;
+  bool certain = false;
+  std::set<std::string> weakened;
+  std::set<std::string> missing;
+  uint32_t told_range = kNone;  // the wrong one that was used
+  uint32_t speaker = kNone;     // endpoint that said it
+  std::vector<CaseComplaint> complaints;
+  std::vector<ToldAt> wrong;  // wrong statements
+  std::vector<const FaceFault*> faults;
+  std::vector<ServedOutside> served;
+};
+
+class Judge {
+ public:
+  explicit Judge(const Scene& scene);
+  // Fills verdicts' causes; the cases live as long as the judge.
+  void Run();
+  const std::vector<const Cause*>& causes() const { return sorted_; }
+  const std::map<std::string, uint64_t>& benign() const { return benign_; }
+  uint64_t complaint_count() const { return complaint_count_; }
+
+  // Statements about the region that reached the client's machine before the request, newest first.
+  std::vector<ToldAt> ToldBefore(const RegionCase& c, uint32_t client_host, uint32_t logical) const;
+
+ private:
+  struct Blame {
+    bool decided = true;
+    Component component = Component::kTidb;
+    std::vector<Component> suspects;
+    const char* rule = "";
+    Reason reason = Reason::kUndecided;
+    bool certain = true;
+    uint32_t told_range = kNone;
+    uint32_t server = kNone;  // the complaint's unless set
+    std::vector<std::string> weakened;
+    std::vector<std::string> missing;
+  };
+
+  void BuildCases();
+  const RegionCase* CaseOf(const RegionVersion& region) const;
+  Blame JudgeComplaint(const RegionCase& c, const CaseComplaint& k) const;
+  Blame JudgeDispute(const RegionCase& c, const CaseComplaint& k, const std::vector<ToldAt>& holding) const;
+  Blame JudgeOutsideRoute(const RegionCase& c, const CaseComplaint& k, const std::vector<Item>& items) const;
+  Blame JudgeWithoutRoute(const RegionCase& c, const CaseComplaint& k, const std::vector<Item>& items) const;
+  Blame BlamePd(const RegionCase& c, uint32_t range) const;
+  bool AnsweredWithoutItsKey(const CaseComplaint& k, const std::vector<Item>& items) const;
+  void JudgeStatements(const RegionCase& c);
+  void JudgeFaceFaults();
+  void JudgeSetbacks();
+  Cause& CauseFor(const RegionCase& c, const Blame& blame, uint32_t client_host, uint32_t server);
+  Cause* PdCauseOf(uint32_t client_host, const RegionVersion& region);
+  void Sort();
+
+  // Words for what hides the answers that gave a client its route; empty if nothing does.
+  std::vector<std::string> NotCovered(uint32_t client_host, uint32_t server_host) const;
+  std::vector<std::string> Blindness(uint32_t client_host, uint32_t logical) const;
+  bool WholeLifeSeen(uint32_t client_host) const;
+  std::string HostText(uint32_t host) const;
+  uint32_t ServingEndpoint(uint32_t host, uint32_t otherwise) const;
+
+  const Scene& scene_;
+  std::unique_ptr<NeighbourIndex> neighbours_;
+  std::map<RegionVersion, RegionCase> cases_;
+  std::map<std::string, Cause> causes_;  // by everything that groups
+  std::vector<const Cause*> sorted_;
+  std::map<std::string, uint64_t> benign_;
+  uint64_t complaint_count_ = 0;
+};
+
+}  // namespace keytrail::correlate

@@ -1,0 +1,192 @@
+#include "collector/correlate/ledger.h"
+
+#include <algorithm>
+#include <array>
+
+#include "common/key_codec.h"
+#include "common/limits.h"
+
+namespace keytrail::correlate {
+namespace {
+
+// Commands of which every key is checked against the region before an answer without error (TiKV's
+// RegionSnapshot for point reads and writes). Scans and lock resolution are clipped instead of refused.
+bool ServesWhatItAnswers(const std::string& method, const std::string& command) {
+  static constexpr std::array<std::string_view, 12> kNames = {
+      "Get",    "BatchGet",    "BufferBatchGet", "Prewrite",    "PessimisticLock", "Commit",
+      "RawGet", "RawBatchGet", "RawPut",         "RawBatchPut", "RawDelete",       "RawBatchDelete"};
+  std::string_view name = command;
+  if (name.empty()) {
+    constexpr std::string_view kService = "/tikvpb.Tikv/";
+    if (method.compare(0, kService.size(), kService) != 0) return false;
+    name = std::string_view(method).substr(kService.size());
+    if (name.substr(0, 2) == "Kv") name.remove_prefix(2);
+  }
+  return std::find(kNames.begin(), kNames.end(), name) != kNames.end();
+}
+
+}  // namespace
+
+bool Range::Contains(Bytes key) const {
+  return InRange(key, AsBytes(start), AsBytes(end));
+}
+
+bool Range::ContainsRange(Bytes from, Bytes to) const {
+  if (CompareBytes(from, AsBytes(start)) < 0) return false;
+  if (end.empty()) return true;
+  return !to.empty() && CompareBytes(to, AsBytes(end)) <= 0 && CompareBytes(from, AsBytes(end)) < 0;
+}
+
+bool Range::Overlaps(const Range& other) const {
+  const bool before = !end.empty() && end <= other.start;
+  const bool after = !other.end.empty() && other.end <= start;
+  return !before && !after;
+}
+
+uint32_t RangeTable::Intern(Bytes start, Bytes end) {
+  const uint32_t size = static_cast<uint32_t>(start.size());
+  scratch_.assign(reinterpret_cast<const char*>(&size), sizeof size);
+  scratch_.append(AsText(start));
+  scratch_.append(AsText(end));
+  auto [it, fresh] = ids_.try_emplace(scratch_, static_cast<uint32_t>(ranges_.size()));
+  if (fresh) ranges_.push_back(Range{ToString(start), ToString(end)});
+  return it->second;
+}
+
+bool IsPdAnswer(StatementSource source) {
+  switch (source) {
+    case StatementSource::kPdGetRegion:
+    case StatementSource::kPdScanRegions:
+    case StatementSource::kPdQueryRegion:
+    case StatementSource::kPdSyncRegions:
+    case StatementSource::kPdHeartbeatAnswer:
+      return true;
+    default:
+      return false;
+  }
+}
+
+bool IsReportToPd(StatementSource source) {
+  return source == StatementSource::kHeartbeat || source == StatementSource::kSplitReport;
+}
+
+bool IsTikvAnswer(StatementSource source) {
+  return source == StatementSource::kEpochNotMatch || source == StatementSource::kSplitResponse ||
+         source == StatementSource::kRetryRegions;
+}
+
+bool PhysicalForm(const MessageFacts& request, const KeyItem& item, Bytes key, std::string& out) {
+  out.clear();
+  if (item.form == KeyForm::kEncoded) {
+    out.assign(AsText(key));
+    return true;
+  }
+  const uint32_t api = item.route < request.routes.size() ? request.routes[item.route].api_version : 0;
+  if (api >= 3) return false;
+  if (request.raw_keyspace && api != 2) {
+    out.assign(AsText(key));
+  } else {
+    EncodeKeyTo(key, out);
+  }
+  return true;
+}
+
+const std::string* RouteLedger::AskedKey(uint32_t observation) const {
+  const auto it = asked_.find(observation);
+  return it == asked_.end() ? nullptr : &it->second;
+}
+
+void RouteLedger::Add(const CallLog& log, uint32_t index, const CallRecord& call) {
+  // Without the direction nobody knows who spoke.
+  if (!call.client_known) return;
+  uint32_t n = 0;
+  if (call.request != nullptr) {
+    for (const RegionStatement& s : call.request->statements) AddStatement(log, index, s, n++, true);
+  }
+  if (call.response != nullptr && !call.response->parse_failed) {
+    for (const RegionStatement& s : call.response->statements) AddStatement(log, index, s, n++, false);
+    if (call.request != nullptr && !call.response->statements.empty() && call.request->routes.empty() &&
+        !call.request->keys.empty() && asked_.size() < limits::kMaxAskedKeys) {
+      asked_.emplace(index, ToString(call.request->keys.front().start));
+    }
+  }
+  if ((log[index].flags & kErrorFree) != 0 && call.request != nullptr && !call.request->routes.empty()) {
+    AddServed(log, index, call);
+  }
+}
+
+void RouteLedger::AddStatement(const CallLog& log, uint32_t index, const RegionStatement& statement,
+                               uint32_t n, bool in_request) {
+  // An empty epoch is no version: (region, 0) is no function.
+  if (!statement.has_epoch || statement.version == 0 || statement.region_id == 0) return;
+  const bool spoken_by_client = IsReportToPd(statement.source);
+  if (!spoken_by_client && !IsPdAnswer(statement.source) && !IsTikvAnswer(statement.source)) return;
+  if (spoken_by_client != in_request) return;
+  const Observation& o = log[index];
+  const SeenConnection& c = log.connection_of(o);
+  const uint32_t speaker = spoken_by_client ? c.client : c.server;
+  const uint32_t listener = spoken_by_client ? c.server : c.client;
+  const uint32_t range = ranges_.Intern(statement.start, statement.end);
+  Entries& entries = entries_[RegionVersion{statement.region_id, statement.version}];
+  LedgerEntry* entry = nullptr;
+  for (LedgerEntry& e : entries) {
+    if (e.range == range && e.source == statement.source && e.agent == o.agent && e.speaker == speaker &&
+        e.listener == listener) {
+      entry = &e;
+      break;
+    }
+  }
+  if (entry == nullptr) {
+    entries.emplace_back();
+    entry = &entries.back();
+    entry->range = range;
+    entry->source = statement.source;
+    entry->agent = o.agent;
+    entry->speaker = speaker;
+    entry->listener = listener;
+  }
+  ++entry->count;
+  if (entry->uses.size() < limits::kMaxUsesPerStatement) {
+    entry->uses.push_back({index, n});
+  } else {
+    entry->uses.back() = {index, n};
+  }
+}
+
+void RouteLedger::AddServed(const CallLog& log, uint32_t index, const CallRecord& call) {
+  const Observation& o = log[index];
+  if (o.region_id == 0 || call.request->routes.size() != 1 || !call.request->routes.front().has_epoch) return;
+  if (!ServesWhatItAnswers(log.method(o), log.command(o))) return;
+  ServedKeys* served = nullptr;
+  for (const KeyItem& item : call.request->keys) {
+    if (item.is_range || !PhysicalForm(*call.request, item, item.start, scratch_)) continue;
+    if (served == nullptr) {
+      auto& by_command = served_[ServedBy{{o.region_id, o.version}, log.connection_of(o).server}];
+      auto it = std::find_if(by_command.begin(), by_command.end(), [&](const ServedKeys& s) {
+        return s.method == o.method && s.command == o.command;
+      });
+      if (it == by_command.end()) {
+        it = by_command.emplace(by_command.end());
+        it->method = o.method;
+        it->command = o.command;
+      }
+      served = &*it;
+    }
+    // Of equal keys the earlier call, so that the order of arrival does not show.
+    const auto earlier = [&](uint32_t than) {
+      return std::pair(o.first(), o.call_id) < std::pair(log[than].first(), log[than].call_id);
+    };
+    if (served->low_observation == kNone || scratch_ < served->low ||
+        (scratch_ == served->low && earlier(served->low_observation))) {
+      served->low = scratch_;
+      served->low_observation = index;
+    }
+    if (served->high_observation == kNone || scratch_ > served->high ||
+        (scratch_ == served->high && earlier(served->high_observation))) {
+      served->high = scratch_;
+      served->high_observation = index;
+    }
+  }
+}
+
+}  // namespace keytrail::correlate

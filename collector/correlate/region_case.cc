@@ -1,0 +1,282 @@
+#include "collector/correlate/region_case.h"
+
+#include <algorithm>
+#include <tuple>
+
+namespace keytrail::correlate {
+namespace {
+
+// Looking back for ranges that start before a place and reach into it stops after so many.
+constexpr size_t kMostLookedBack = 64;
+
+View SpeakerSide(StatementSource source) {
+  return IsReportToPd(source) ? View::kClient : View::kServer;
+}
+
+int64_t SpokenTime(const Scene& scene, StatementSource source, uint32_t observation) {
+  return IsReportToPd(source) ? scene.RequestTime(observation) : scene.ResponseTime(observation);
+}
+
+// One distinct statement of all agents' entries, each telling once.
+std::vector<Said> MergeEntries(const Scene& scene, const RouteLedger::Entries& entries) {
+  using Key = std::tuple<Range, uint8_t, IpAddress, IpAddress>;
+  std::map<Key, Said> merged;
+  std::map<Key, std::map<uint16_t, uint64_t>> counts;
+  for (const LedgerEntry& e : entries) {
+    const uint32_t speaker_host = scene.hosts.OfEndpoint(e.speaker);
+    const uint32_t listener_host = scene.hosts.OfEndpoint(e.listener);
+    const Key key{scene.ledger.ranges().Get(e.range), static_cast<uint8_t>(e.source),
+                  scene.hosts[speaker_host].address, scene.hosts[listener_host].address};
+    Said& said = merged[key];
+    const auto& endpoints = scene.log.endpoints();
+    if (said.speaker == kNone || endpoints[e.speaker] < endpoints[said.speaker]) said.speaker = e.speaker;
+    said.range = e.range;
+    said.source = e.source;
+    said.speaker_host = speaker_host;
+    said.listener_host = listener_host;
+    counts[key][e.agent] += e.count;
+    for (const StatementUse& use : e.uses) {
+      Telling t;
+      t.logical = scene.pairing.Logical(use.observation);
+      t.observation = use.observation;
+      t.index = use.index;
+      said.tellings.push_back(t);
+    }
+  }
+  std::vector<Said> out;
+  for (auto& [key, said] : merged) {
+    const auto rank = [&](const Telling& t) {
+      return std::tuple(t.logical, t.observation != scene.Best(t.logical, SpeakerSide(said.source)),
+                        t.observation, t.index);
+    };
+    std::sort(said.tellings.begin(), said.tellings.end(),
+              [&](const Telling& a, const Telling& b) { return rank(a) < rank(b); });
+    said.tellings.erase(
+        std::unique(said.tellings.begin(), said.tellings.end(),
+                    [](const Telling& a, const Telling& b) { return a.logical == b.logical; }),
+        said.tellings.end());
+    for (Telling& t : said.tellings) t.ref_ns = SpokenTime(scene, said.source, t.observation);
+    std::sort(said.tellings.begin(), said.tellings.end(), [&](const Telling& a, const Telling& b) {
+      return std::tuple(a.ref_ns, scene.At(a.observation).call_id) <
+             std::tuple(b.ref_ns, scene.At(b.observation).call_id);
+    });
+    said.count = said.tellings.size();
+    for (const auto& [agent, count] : counts[key]) said.count = std::max(said.count, count);
+    out.push_back(std::move(said));
+  }
+  return out;
+}
+
+// Did this store refuse a key of this region to the same command? Then it does check that command.
+bool RefusedByCommand(const Scene& scene, const RegionCase& c, uint32_t server, const ServedKeys& served) {
+  return std::any_of(c.complaints.begin(), c.complaints.end(), [&](const CaseComplaint& k) {
+    const uint32_t i = k.complaint->observation;
+    return scene.ServerEndpoint(i) == server && scene.At(i).method == served.method &&
+           scene.At(i).command == served.command;
+  });
+}
+
+// Keys that a store served under this (region, version) outside of what it states itself. Where everybody
+// agrees on a range without the key, the request was wrong and the store merely did not check: no proof
+// against the store's statement. Where nobody but the store spoke, it must have refused the same command.
+void FindServedOutside(const Scene& scene, RegionCase& c,
+                       const std::set<std::pair<uint32_t, uint32_t>>& stated) {
+  std::set<uint32_t> all = c.pd_ranges;
+  all.insert(c.tikv_ranges.begin(), c.tikv_ranges.end());
+  std::set<uint32_t> servers;
+  for (const auto& [server, range] : stated) servers.insert(server);
+  for (uint32_t server : servers) {
+    const auto it = scene.ledger.served().find(ServedBy{c.region, server});
+    if (it == scene.ledger.served().end()) continue;
+    for (const ServedKeys& served : it->second) {
+      for (const auto& [key, observation] : {std::pair(&served.low, served.low_observation),
+                                             std::pair(&served.high, served.high_observation)}) {
+        const bool held_by_some = std::any_of(all.begin(), all.end(), [&](uint32_t r) {
+          return scene.ledger.ranges().Get(r).Contains(AsBytes(*key));
+        });
+        if (!held_by_some && (!c.pd_ranges.empty() || !RefusedByCommand(scene, c, server, served))) continue;
+        for (const auto& [by, range] : stated) {
+          if (by != server || scene.ledger.ranges().Get(range).Contains(AsBytes(*key))) continue;
+          c.served_outside.push_back({*key, observation, server, range});
+        }
+      }
+    }
+  }
+  std::sort(c.served_outside.begin(), c.served_outside.end(),
+            [&](const ServedOutside& a, const ServedOutside& b) {
+              const auto rank = [&](const ServedOutside& s) {
+                return std::tuple(scene.ResponseTime(s.observation), scene.At(s.observation).call_id, s.key,
+                                  scene.ledger.ranges().Get(s.range));
+              };
+              return rank(a) < rank(b);
+            });
+}
+
+// Removes every element for which `wrong` holds, unless none would be left.
+template <typename F>
+void KeepIfAny(std::vector<uint32_t>& ranges, F wrong) {
+  std::vector<uint32_t> kept;
+  std::copy_if(ranges.begin(), ranges.end(), std::back_inserter(kept), [&](uint32_t r) { return !wrong(r); });
+  if (!kept.empty()) ranges = std::move(kept);
+}
+
+std::optional<uint32_t> Only(const std::vector<uint32_t>& ranges) {
+  return ranges.size() == 1 ? std::optional(ranges.front()) : std::nullopt;
+}
+
+std::vector<uint32_t> Among(const std::vector<uint32_t>& ranges, const std::set<uint32_t>& of) {
+  std::vector<uint32_t> out;
+  std::copy_if(ranges.begin(), ranges.end(), std::back_inserter(out),
+               [&](uint32_t r) { return of.contains(r); });
+  return out;
+}
+
+// Which of the stated ranges is true. A component's own statements never decide for it alone: what decides
+// is agreement of the two components, a contradiction of one of them, or what was served.
+std::optional<uint32_t> FindTruth(const Scene& scene, const NeighbourIndex& neighbours, const RegionCase& c) {
+  std::vector<uint32_t> alive(c.pd_ranges.begin(), c.pd_ranges.end());
+  for (uint32_t r : c.tikv_ranges) {
+    if (!c.pd_ranges.contains(r)) alive.push_back(r);
+  }
+  if (alive.size() == 1) {
+    return !c.pd_ranges.empty() && !c.tikv_ranges.empty() ? Only(alive) : std::nullopt;
+  }
+  const auto range = [&](uint32_t r) -> const Range& { return scene.ledger.ranges().Get(r); };
+  if (c.pd_contradicts || c.tikv_contradicts) {
+    for (uint32_t server : scene.store_endpoints) {
+      const auto it = scene.ledger.served().find(ServedBy{c.region, server});
+      if (it == scene.ledger.served().end()) continue;
+      for (const ServedKeys& served : it->second) {
+        KeepIfAny(alive, [&](uint32_t r) { return !range(r).Contains(AsBytes(served.low)); });
+        KeepIfAny(alive, [&](uint32_t r) { return !range(r).Contains(AsBytes(served.high)); });
+      }
+    }
+    if (auto one = Only(alive)) return one;
+  }
+  if (auto one = Only(Among(Among(alive, c.tikv_ranges), c.pd_ranges))) return one;
+  if (c.pd_contradicts && !c.tikv_contradicts) {
+    if (auto one = Only(Among(alive, c.tikv_ranges))) return one;
+  }
+  if (c.tikv_contradicts && !c.pd_contradicts) {
+    if (auto one = Only(Among(alive, c.pd_ranges))) return one;
+  }
+  if (c.pd_ranges.size() == 1 && c.tikv_ranges.size() == 1 && c.reported_ranges == c.tikv_ranges) {
+    return *c.tikv_ranges.begin();  // PD was told so and says otherwise
+  }
+  KeepIfAny(alive, [&](uint32_t r) { return c.PdInvented(r) && neighbours.Refutes(c.region, range(r)); });
+  return Only(alive);
+}
+
+}  // namespace
+
+bool RegionCase::OneRange() const {
+  std::set<uint32_t> all = pd_ranges;
+  all.insert(tikv_ranges.begin(), tikv_ranges.end());
+  return all.size() <= 1;
+}
+
+NeighbourIndex::NeighbourIndex(const Scene& scene) : scene_(scene) {
+  std::set<uint32_t> pds;
+  for (const auto& [region, entries] : scene.ledger.entries()) {
+    Spoken spoken;
+    bool by_pd = false;
+    for (const LedgerEntry& e : entries) {
+      if (!IsPdAnswer(e.source) || e.uses.empty()) continue;
+      by_pd = true;
+      pds.insert(scene.hosts.OfEndpoint(e.speaker));
+      for (const StatementUse& use : e.uses) {
+        const int64_t t = scene.ResponseTime(use.observation);
+        if (t == kNoTime) continue;
+        if (spoken.first == kNoTime || t < spoken.first) spoken.first = t;
+        if (spoken.last == kNoTime || t > spoken.last) spoken.last = t;
+      }
+      const Range& r = scene.ledger.ranges().Get(e.range);
+      places_.push_back({r.start, r.end, region});
+    }
+    if (by_pd) spoken_[region] = spoken;
+  }
+  one_pd_ = pds.size() <= 1;
+  std::sort(places_.begin(), places_.end(), [](const Place& a, const Place& b) {
+    return std::tie(a.start, a.end, a.region) < std::tie(b.start, b.end, b.region);
+  });
+  places_.erase(std::unique(places_.begin(), places_.end(),
+                            [](const Place& a, const Place& b) {
+                              return std::tie(a.start, a.end, a.region) == std::tie(b.start, b.end, b.region);
+                            }),
+                places_.end());
+}
+
+bool NeighbourIndex::OverlapsAll(const RegionVersion& other, const Range& range) const {
+  const auto it = scene_.ledger.entries().find(other);
+  if (it == scene_.ledger.entries().end()) return false;
+  return std::all_of(it->second.begin(), it->second.end(), [&](const LedgerEntry& e) {
+    return scene_.ledger.ranges().Get(e.range).Overlaps(range);
+  });
+}
+
+bool NeighbourIndex::Refutes(const RegionVersion& region, const Range& range) const {
+  const auto self = spoken_.find(region);
+  const auto refuted_by = [&](const Place& p) {
+    if (p.region.region_id == region.region_id || !OverlapsAll(p.region, range)) return false;
+    if (p.region.version == region.version) return true;
+    if (self == spoken_.end() || !one_pd_) return false;
+    const Spoken& other = spoken_.at(p.region);
+    const Spoken& own = self->second;
+    if (other.first == kNoTime || own.first == kNoTime) return false;
+    // Both stood in PD's tree at once: one was said before and after the other.
+    return (own.first < other.first && other.first < own.last) ||
+           (other.first < own.first && own.first < other.last);
+  };
+  const auto from =
+      std::lower_bound(places_.begin(), places_.end(), range.start,
+                       [](const Place& p, const std::string& start) { return p.start < start; });
+  for (auto it = from; it != places_.end() && (range.end.empty() || it->start < range.end); ++it) {
+    if (refuted_by(*it)) return true;
+  }
+  size_t looked = 0;
+  for (auto it = from; it != places_.begin() && looked < kMostLookedBack; ++looked) {
+    --it;
+    if (refuted_by(*it)) return true;
+  }
+  return false;
+}
+
+RegionCase BuildCase(const Scene& scene, const NeighbourIndex& neighbours, const RegionVersion& region,
+                     std::vector<CaseComplaint> complaints) {
+  RegionCase c;
+  c.region = region;
+  c.complaints = std::move(complaints);
+  const auto entries = scene.ledger.entries().find(region);
+  if (entries != scene.ledger.entries().end()) c.said = MergeEntries(scene, entries->second);
+  // (store's endpoint, range) of what stores state to clients and to PD.
+  std::set<std::pair<uint32_t, uint32_t>> stated;
+  std::map<uint32_t, std::set<uint32_t>> endpoints_of_host;
+  for (uint32_t e : scene.store_endpoints) {
+    if (scene.ledger.served().contains(ServedBy{region, e}))
+      endpoints_of_host[scene.hosts.OfEndpoint(e)].insert(e);
+  }
+  for (const Said& s : c.said) {
+    if (IsPdAnswer(s.source)) {
+      c.pd_ranges.insert(s.range);
+      continue;
+    }
+    c.tikv_ranges.insert(s.range);
+    if (IsReportToPd(s.source)) c.reported_ranges.insert(s.range);
+    // A machine with one store serves at one endpoint; with more of them nobody knows which store spoke.
+    const auto& served_at = endpoints_of_host[s.speaker_host];
+    if (served_at.size() == 1) stated.insert({*served_at.begin(), s.range});
+  }
+  for (const CaseComplaint& k : c.complaints) {
+    if (k.complaint->bounds == kNone) continue;
+    c.tikv_ranges.insert(k.complaint->bounds);
+    stated.insert({scene.ServerEndpoint(k.complaint->observation), k.complaint->bounds});
+  }
+  FindServedOutside(scene, c, stated);
+  c.tikv_contradicts = c.tikv_ranges.size() > 1 || !c.served_outside.empty();
+  c.pd_contradicts = c.pd_ranges.size() > 1 && std::any_of(c.pd_ranges.begin(), c.pd_ranges.end(),
+                                                           [&](uint32_t r) { return c.PdInvented(r); });
+  c.truth = FindTruth(scene, neighbours, c);
+  return c;
+}
+
+}  // namespace keytrail::correlate

@@ -1,0 +1,100 @@
+// All that anybody said of one (region, version), and what follows from it: which range is true, who
+// contradicts himself, whose statement came from whom.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "collector/correlate/scene.h"
+
+namespace keytrail::correlate {
+
+// One time that a statement was made, seen by one or two agents.
+struct Telling {
+  uint32_t logical = kNone;
+  uint32_t observation = kNone;  // the speaker's side if it was seen there
+  uint32_t index = 0;            // n-th statement of that call
+  int64_t ref_ns = kNoTime;      // when it was said
+};
+
+// One distinct statement over all agents.
+struct Said {
+  uint32_t range = kNone;
+  StatementSource source = StatementSource::kUnknown;
+  uint32_t speaker = kNone;  // endpoint (the lowest, if there are several of one machine)
+  uint32_t speaker_host = kNone;
+  uint32_t listener_host = kNone;
+  uint64_t count = 0;
+  std::vector<Telling> tellings;  // in time order, capped
+};
+
+// A complaint with the best view of its call.
+struct CaseComplaint {
+  const Complaint* complaint = nullptr;
+  uint32_t logical = kNone;
+};
+
+// A key that a server answered although it says that the region does not hold it.
+struct ServedOutside {
+  std::string key;
+  uint32_t observation = kNone;
+  uint32_t server = kNone;  // endpoint
+  uint32_t range = kNone;   // the statement that it breaks
+};
+
+struct RegionCase {
+  RegionVersion region;
+  std::vector<Said> said;
+  std::vector<CaseComplaint> complaints;
+  std::set<uint32_t> pd_ranges;        // that PD answered
+  std::set<uint32_t> reported_ranges;  // that a store told PD
+  std::set<uint32_t> tikv_ranges;      // that a store stated to anybody, complaints included
+  std::vector<ServedOutside> served_outside;
+  bool pd_contradicts = false;    // PD's own answers differ, and no store told it so
+  bool tikv_contradicts = false;  // statements of stores differ, or a store served what it says it lacks
+  std::optional<uint32_t> truth;
+
+  // PD answered it and no store told it so.
+  bool PdInvented(uint32_t range) const {
+    return pd_ranges.contains(range) && !reported_ranges.contains(range);
+  }
+  bool Disputed() const { return tikv_contradicts || !OneRange(); }
+  bool OneRange() const;
+};
+
+// Knows PD's statements by place, to find neighbours that cannot exist beside a range.
+class NeighbourIndex {
+ public:
+  explicit NeighbourIndex(const Scene& scene);
+  // True if PD's other statements refute that `region` spans `range`: a region of the same version overlaps
+  // it (split and merge give the newer one a larger version), or one that PD's tree held at the same time.
+  bool Refutes(const RegionVersion& region, const Range& range) const;
+
+ private:
+  struct Place {
+    std::string start;
+    std::string end;
+    RegionVersion region;
+  };
+  struct Spoken {
+    int64_t first = kNoTime;
+    int64_t last = kNoTime;
+  };
+  // The ranges that PD gave a (region, version), one is enough to be innocent.
+  bool OverlapsAll(const RegionVersion& other, const Range& range) const;
+
+  const Scene& scene_;
+  std::vector<Place> places_;  // by start
+  std::map<RegionVersion, Spoken> spoken_;
+  bool one_pd_ = true;  // times of several PDs prove nothing about one tree
+};
+
+// Builds the case of `region` and draws the conclusions. `complaints` are those of this (region, version).
+RegionCase BuildCase(const Scene& scene, const NeighbourIndex& neighbours, const RegionVersion& region,
+                     std::vector<CaseComplaint> complaints);
+
+}  // namespace keytrail::correlate

@@ -1,0 +1,45 @@
+// All that the judge looks at: records in brief, ledger, findings, machines, pairs. Borrowed, read only.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "collector/correlate/call_log.h"
+#include "collector/correlate/correlator.h"
+#include "collector/correlate/findings.h"
+#include "collector/correlate/hosts.h"
+#include "collector/correlate/ledger.h"
+#include "collector/correlate/pairing.h"
+
+namespace keytrail::correlate {
+
+enum class View : uint8_t { kClient, kServer };
+
+struct Scene {
+  const CallLog& log;
+  const RouteLedger& ledger;
+  const Findings& findings;
+  const std::vector<LossDescription>& losses;
+  const HostTable& hosts;
+  const Pairing& pairing;
+  std::vector<uint32_t> store_endpoints;  // that serve routed requests
+
+  const Observation& At(uint32_t observation) const { return log[observation]; }
+  uint32_t ClientEndpoint(uint32_t observation) const { return log.connection_of(log[observation]).client; }
+  uint32_t ServerEndpoint(uint32_t observation) const { return log.connection_of(log[observation]).server; }
+  uint32_t ClientHost(uint32_t observation) const { return hosts.OfEndpoint(ClientEndpoint(observation)); }
+  uint32_t ServerHost(uint32_t observation) const { return hosts.OfEndpoint(ServerEndpoint(observation)); }
+  const std::string& Label(uint32_t host) const { return hosts[host].name; }
+
+  // Of a logical call the view of that side's machine, else the other one; the same for any order of input.
+  uint32_t Best(uint32_t logical, View side) const;
+  // "both", "client", "server", or "between" when no observer's machine is an end of the call.
+  std::string Observer(uint32_t logical) const;
+  // Times on the reference's clock; kNoTime if not seen.
+  int64_t RequestTime(uint32_t observation) const;
+  int64_t ResponseTime(uint32_t observation) const;
+  // How far off two views' corrected times may be against each other.
+  int64_t ClockSlack(uint32_t a, uint32_t b) const;
+};
+
+}  // namespace keytrail::correlate
