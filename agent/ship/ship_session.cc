@@ -1,0 +1,205 @@
+#include "agent/ship/ship_session.h"
+
+#include <algorithm>
+
+#include "common/crc32c.h"
+#include "common/limits.h"
+#include "common/version.h"
+#include "proto/keytrail/record.pb.h"
+
+namespace keytrail {
+
+namespace {
+
+constexpr int64_t kMs = 1'000'000;
+constexpr int64_t kFirstHelloWaitNs = 250 * kMs;
+constexpr int64_t kLongestHelloWaitNs = 4000 * kMs;
+// Longer than any commit; a needless Hello only costs a resend.
+constexpr int64_t kAcknowledgeWaitNs = 5000 * kMs;
+constexpr int64_t kHeartbeatNs = 2000 * kMs;
+constexpr int64_t kByeWaitNs = 500 * kMs;
+// Everything is stored by then: a goodbye that nobody answers is no failure.
+constexpr int64_t kLongestByeNs = 3000 * kMs;
+constexpr int64_t kStoreRetryNs = 1000 * kMs;
+// A batch that arrives damaged this often is damaged here.
+constexpr int kMaxRefusals = 3;
+
+}  // namespace
+
+ShipSession::ShipSession(ShipIdentity identity, BatchQueue& queue)
+    : identity_(std::move(identity)), queue_(queue), hello_wait_ns_(kFirstHelloWaitNs) {}
+
+std::string ShipSession::Hello() {
+  wire::Envelope envelope;
+  wire::Hello& hello = *envelope.mutable_hello();
+  hello.set_protocol_version(kProtocolVersion);
+  hello.set_agent_key(identity_.agent_key);
+  hello.set_name(identity_.name);
+  hello.set_role(identity_.role);
+  hello.set_epoch(identity_.epoch);
+  hello.set_first_available(in_flight_.empty() ? last_sequence_ + 1 : in_flight_.front().sequence);
+  hello.mutable_host()->set_hostname(identity_.hostname);
+  hello.mutable_host()->set_agent_version(kVersion);
+  hello.mutable_host()->set_input(identity_.input);
+  return envelope.SerializeAsString();
+}
+
+void ShipSession::SayHelloAt(int64_t when_ns) {
+  state_ = State::kHello;
+  hello_due_ns_ = when_ns;
+}
+
+// Moves one batch from the queue to in_flight_.
+bool ShipSession::SealNext(int64_t now_ns) {
+  SealedBatch sealed;
+  if (in_flight_.size() >= credit_ || !queue_.Take(now_ns, sealed)) return false;
+  wire::Envelope envelope;
+  wire::Batch& batch = *envelope.mutable_batch();
+  *batch.mutable_payload() = CompressBatch(sealed.payload);
+  batch.set_sequence(++last_sequence_);
+  batch.set_crc32c(Crc32c(AsBytes(batch.payload())));
+  batch.set_payload_size(static_cast<uint32_t>(sealed.payload.size()));
+  batch.set_records(sealed.records);
+  InFlight& entry = in_flight_.emplace_back();
+  entry.sequence = last_sequence_;
+  entry.records = sealed.records;
+  entry.first_ns = sealed.first_ns;
+  entry.last_ns = sealed.last_ns;
+  envelope.SerializeToString(&entry.message);
+  payload_bytes_ += sealed.payload.size();
+  wire_bytes_ += entry.message.size();
+  return true;
+}
+
+bool ShipSession::Next(int64_t now_ns, std::string& message) {
+  if (!started_) {
+    started_ = true;
+    hello_due_ns_ = heard_ns_ = progress_ns_ = now_ns;
+  }
+  if (state_ == State::kDone || state_ == State::kFailed) return false;
+  if (welcomed_ && in_flight_.empty() && queue_.idle()) progress_ns_ = now_ns;
+  const bool all_stored = welcomed_ && in_flight_.empty() && queue_.drained();
+  if (all_stored) {
+    if (bye_since_ns_ == 0) bye_since_ns_ = now_ns;
+    if (now_ns - bye_since_ns_ >= kLongestByeNs) state_ = State::kDone;
+    if (state_ == State::kDone) return false;
+  }
+  const bool waits = !in_flight_.empty() && next_to_send_ > 0;
+  if (state_ != State::kHello && now_ns - heard_ns_ >= kAcknowledgeWaitNs &&
+      (waits || state_ == State::kBye || now_ns - heard_ns_ >= 3 * kAcknowledgeWaitNs)) {
+    SayHelloAt(now_ns);
+  }
+  if (state_ == State::kHello) {
+    if (now_ns < hello_due_ns_) return false;
+    hello_due_ns_ = now_ns + hello_wait_ns_;
+    hello_wait_ns_ = std::min(2 * hello_wait_ns_, kLongestHelloWaitNs);
+    ++hellos_;
+    sent_ns_ = now_ns;
+    message = Hello();
+    return true;
+  }
+  if (next_to_send_ < in_flight_.size() || SealNext(now_ns)) {
+    message = in_flight_[next_to_send_++].message;
+    ++batches_sent_;
+    // The wait for an acknowledgement begins with the first batch that goes out.
+    if (next_to_send_ == 1) heard_ns_ = now_ns;
+    sent_ns_ = now_ns;
+    return true;
+  }
+  wire::Envelope envelope;
+  if (all_stored) {
+    if (state_ != State::kBye) bye_due_ns_ = now_ns;
+    state_ = State::kBye;
+    if (now_ns < bye_due_ns_) return false;
+    bye_due_ns_ = now_ns + kByeWaitNs;
+    envelope.mutable_bye()->set_last_sequence(last_sequence_);
+  } else if (now_ns - sent_ns_ >= kHeartbeatNs) {
+    envelope.mutable_heartbeat();
+  } else {
+    return false;
+  }
+  sent_ns_ = now_ns;
+  message = envelope.SerializeAsString();
+  return true;
+}
+
+void ShipSession::AcknowledgeUpTo(int64_t now_ns, uint64_t sequence) {
+  while (!in_flight_.empty() && in_flight_.front().sequence <= sequence) {
+    in_flight_.pop_front();
+    if (next_to_send_ > 0) --next_to_send_;
+    ++batches_acknowledged_;
+    progress_ns_ = now_ns;
+  }
+}
+
+// Gives up a batch that the collector cannot read, and has the next one say so.
+void ShipSession::DropRefused(uint64_t sequence) {
+  if (in_flight_.empty() || in_flight_.front().sequence != sequence) return;
+  InFlight& front = in_flight_.front();
+  if (++front.refused < kMaxRefusals) return;
+  records_refused_ += front.records;
+  queue_.PutLoss({"batch_refused", front.records, front.first_ns, front.last_ns});
+  in_flight_.pop_front();
+}
+
+void ShipSession::OnMessage(int64_t now_ns, Bytes bytes) {
+  wire::Envelope envelope;
+  if (bytes.size() > limits::kMaxWireMessageBytes ||
+      !envelope.ParseFromArray(bytes.data(), static_cast<int>(bytes.size()))) {
+    return;
+  }
+  heard_ns_ = now_ns;
+  switch (envelope.body_case()) {
+    case wire::Envelope::kWelcome: {
+      const wire::Welcome& welcome = envelope.welcome();
+      if (welcome.epoch() != identity_.epoch || state_ != State::kHello) return;
+      AcknowledgeUpTo(now_ns, welcome.last_committed());
+      next_to_send_ = 0;
+      credit_ = welcome.credit();
+      welcomed_ = true;
+      hello_wait_ns_ = kFirstHelloWaitNs;
+      progress_ns_ = now_ns;
+      state_ = State::kOpen;
+      return;
+    }
+    case wire::Envelope::kAck:
+      if (envelope.ack().credit() != 0) credit_ = envelope.ack().credit();
+      AcknowledgeUpTo(now_ns, envelope.ack().sequence());
+      return;
+    case wire::Envelope::kBye:
+      if (state_ == State::kBye) state_ = State::kDone;
+      return;
+    case wire::Envelope::kRefusal: {
+      const wire::Refusal& refusal = envelope.refusal();
+      switch (refusal.code()) {
+        case wire::Refusal::VERSION:
+        case wire::Refusal::MALFORMED:
+        case wire::Refusal::UNACCEPTED:
+          failure_ = refusal.text();
+          if (failure_.empty()) failure_ = "refused without a reason";
+          state_ = State::kFailed;
+          return;
+        case wire::Refusal::STORE:
+          SayHelloAt(now_ns + kStoreRetryNs);
+          return;
+        case wire::Refusal::CORRUPT:
+          if (state_ == State::kOpen) DropRefused(refusal.expected());
+          [[fallthrough]];
+        default:
+          // Refusals of the batches behind the first refused one follow; one Hello answers all of them.
+          if (state_ != State::kHello) SayHelloAt(now_ns);
+          return;
+      }
+    }
+    default:
+      return;
+  }
+}
+
+size_t ShipSession::unacknowledged_records() const {
+  size_t n = 0;
+  for (const InFlight& entry : in_flight_) n += entry.records;
+  return n;
+}
+
+}  // namespace keytrail

@@ -1,0 +1,236 @@
+#include "agent/ship/shipper.h"
+
+#include <pthread.h>
+#include <unistd.h>
+
+#include <array>
+#include <atomic>
+#include <chrono>
+#include <csignal>
+#include <mutex>
+#include <optional>
+#include <random>
+#include <thread>
+
+#include "agent/ship/batch_queue.h"
+#include "agent/ship/ship_session.h"
+#include "agent/ship/zmq_dealer.h"
+
+namespace keytrail {
+
+namespace {
+
+// How long the thread sleeps at most; due times of the session and the age of a batch are met with this
+// precision.
+constexpr int kTickMs = 50;
+
+int64_t SteadyNs() {
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(
+             std::chrono::steady_clock::now().time_since_epoch())
+      .count();
+}
+
+std::string Hostname() {
+  char name[256] = {};
+  return gethostname(name, sizeof name - 1) == 0 ? name : "unknown";
+}
+
+uint64_t RandomEpoch() {
+  std::random_device random;
+  uint64_t epoch = 0;
+  while (epoch == 0) epoch = uint64_t{random()} << 32 | random();
+  return epoch;
+}
+
+std::string Seconds(int64_t ns) {
+  return std::to_string(ns / 1'000'000'000) + " s";
+}
+
+}  // namespace
+
+struct Shipper::State {
+  State(const ShipperOptions& o, ShipIdentity identity)
+      : options(o),
+        queue(o.queue_bytes, o.batch_records, o.block_when_full, [this] { dealer->Wake(); }),
+        session(std::move(identity), queue) {}
+
+  const ShipperOptions options;
+  std::string where;  // for error messages
+  std::unique_ptr<ZmqDealer> dealer;
+  BatchQueue queue;
+  ShipSession session;  // the thread's alone
+  std::thread thread;
+  std::atomic<bool> stop = false;
+  std::atomic<bool> finishing = false;
+
+  mutable std::mutex mutex;  // guards what follows
+  std::string failure;
+  ShipperStats stats;
+  size_t unacknowledged_records = 0;
+
+  std::array<uint64_t, kCounterCount> told{};  // by ShipLosses
+
+  void Run();
+  void Exchange(std::string& unsent);
+  std::optional<std::string> GivesUp(int64_t now_ns) const;
+  void Publish();
+  void Fail(const std::string& why);
+};
+
+// Sends what is due, takes what has arrived.
+void Shipper::State::Exchange(std::string& unsent) {
+  Bytes received;
+  while (dealer->Receive(received)) session.OnMessage(SteadyNs(), received);
+  while (!unsent.empty() || session.Next(SteadyNs(), unsent)) {
+    if (!dealer->Send(unsent)) return;
+    unsent.clear();
+    while (dealer->Receive(received)) session.OnMessage(SteadyNs(), received);
+  }
+}
+
+std::optional<std::string> Shipper::State::GivesUp(int64_t now_ns) const {
+  if (!session.failure().empty()) return where + " refuses: " + session.failure();
+  if (!options.block_when_full && !finishing.load()) return std::nullopt;
+  const int64_t waited = now_ns - session.progress_ns();
+  if (!session.welcomed()) {
+    if (waited < options.connect_timeout_ns) return std::nullopt;
+    return where + " does not answer (tried for " + Seconds(waited) + ")";
+  }
+  if (waited < options.finish_timeout_ns) return std::nullopt;
+  return where + " has acknowledged nothing for " + Seconds(waited);
+}
+
+void Shipper::State::Publish() {
+  const std::lock_guard lock(mutex);
+  stats.batches_sent = session.batches_sent();
+  stats.batches_acknowledged = session.batches_acknowledged();
+  stats.payload_bytes = session.payload_bytes();
+  stats.wire_bytes = session.wire_bytes();
+  stats.hellos = session.hellos();
+  stats.records_dropped = session.records_refused();
+  unacknowledged_records = session.unacknowledged_records();
+}
+
+void Shipper::State::Fail(const std::string& why) {
+  {
+    const std::lock_guard lock(mutex);
+    failure = why;
+  }
+  queue.Abandon();
+}
+
+void Shipper::State::Run() {
+  std::string unsent;
+  while (!stop.load() && !session.done()) {
+    Exchange(unsent);
+    Publish();
+    if (const std::optional<std::string> why = GivesUp(SteadyNs())) {
+      Fail(*why);
+      return;
+    }
+    if (!session.done()) dealer->Wait(kTickMs, !unsent.empty());
+  }
+}
+
+Shipper::Shipper() = default;
+
+Result<std::unique_ptr<Shipper>> Shipper::Start(const ShipperOptions& options) {
+  ShipIdentity identity;
+  identity.hostname = Hostname();
+  identity.agent_key = !options.agent_key.empty()    ? options.agent_key
+                       : !options.agent_name.empty() ? options.agent_name
+                                                     : identity.hostname;
+  identity.name = options.agent_name;
+  identity.role = options.role;
+  identity.input = options.input;
+  identity.epoch = options.epoch != 0 ? options.epoch : RandomEpoch();
+  for (std::string* text : {&identity.agent_key, &identity.name, &identity.role}) {
+    if (text->size() > limits::kMaxHelloTextBytes) {
+      return Error{"agent name or role is longer than " + std::to_string(limits::kMaxHelloTextBytes) +
+                   " bytes"};
+    }
+  }
+  // What is told for people only need not be whole.
+  if (identity.input.size() > limits::kMaxHelloTextBytes) {
+    identity.input.erase(0, identity.input.size() - limits::kMaxHelloTextBytes);
+  }
+  Result<std::unique_ptr<ZmqDealer>> dealer = ZmqDealer::Connect(options.address, options.zmq_context);
+  if (!dealer) return Error{dealer.error()};
+
+  std::unique_ptr<Shipper> shipper(new Shipper);
+  shipper->state_ = std::make_unique<State>(options, std::move(identity));
+  State& s = *shipper->state_;
+  s.where = "collector '" + options.address + "'";
+  s.dealer = std::move(*dealer);
+  // Signals are for the thread that captures.
+  sigset_t all;
+  sigset_t before;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &before);
+  s.thread = std::thread([&s] { s.Run(); });
+  pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  return shipper;
+}
+
+Shipper::~Shipper() {
+  if (!state_) return;
+  state_->stop.store(true);
+  state_->dealer->Wake();
+  if (state_->thread.joinable()) state_->thread.join();
+}
+
+void Shipper::Submit(const CallRecord& call) {
+  if (state_->options.ship_messages || (call.request_message.empty() && call.response_message.empty())) {
+    state_->queue.Put(call);
+    return;
+  }
+  CallRecord without = call;
+  without.request_message = without.response_message = {};
+  state_->queue.Put(without);
+}
+
+void Shipper::SubmitLoss(const LossRecord& loss) {
+  state_->queue.PutLoss(loss);
+}
+
+Status Shipper::Finish() {
+  State& s = *state_;
+  s.finishing.store(true);
+  s.queue.Close();
+  if (s.thread.joinable()) s.thread.join();
+  const std::lock_guard lock(s.mutex);
+  if (s.failure.empty()) return Done{};
+  const uint64_t lost = s.unacknowledged_records + s.queue.records_dropped();
+  return Error{s.failure + "; " + std::to_string(lost) + " records are not stored"};
+}
+
+std::string Shipper::failure() const {
+  const std::lock_guard lock(state_->mutex);
+  return state_->failure;
+}
+
+ShipperStats Shipper::stats() const {
+  ShipperStats stats;
+  {
+    const std::lock_guard lock(state_->mutex);
+    stats = state_->stats;
+  }
+  stats.records = state_->queue.records();
+  stats.records_dropped += state_->queue.records_dropped();
+  return stats;
+}
+
+void ShipLosses(const Counters& counters, Shipper& shipper) {
+  for (size_t i = 0; i < kCounterCount; ++i) {
+    const Counter c = static_cast<Counter>(i);
+    const bool is_loss = c == Counter::kKernelDrops || c == Counter::kInterfaceDrops ||
+                         c == Counter::kQueueDrops || c == Counter::kGaps || c == Counter::kPacketsCut ||
+                         c == Counter::kIpFragments || CounterName(c).starts_with("cap_");
+    uint64_t& told = shipper.state_->told[i];
+    if (!is_loss || counters.Get(c) <= told) continue;
+    shipper.SubmitLoss({std::string(CounterName(c)), counters.Get(c) - told, 0, 0});
+    told = counters.Get(c);
+  }
+}
+
+}  // namespace keytrail
