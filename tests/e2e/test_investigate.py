@@ -138,6 +138,29 @@ class Investigate(harness.ProgramTest):
                 if guilty == "none":
                     self.assertEqual(report["inconclusive"], [])
 
+    def test_wrong_clocks(self):
+        """A host whose clock is 350 ms ahead: the same verdicts, and the offset is found within its error."""
+        skew_us = 350000
+        for scenario in harness.scenarios():
+            if scenario.large:
+                continue
+            with self.subTest(scenario=scenario.name):
+                files = self.files(scenario)
+                expected, _ = harness.investigate([f"{h}={f}" for h, f in zip(harness.HOSTS, files)])
+                shifted = [(p.t_us + skew_us, p.frame) for p in pcap_file.packets(pcap_file.load(files[0]))]
+                files[0] = self.write("shifted.pcap", pcap_file.encode(shifted))
+                report, _ = harness.investigate([f"{h}={f}" for h, f in zip(harness.HOSTS, files)])
+                self.check_whole(scenario, report)
+
+                def causes(some):
+                    return sorted((v["component"], v["rule"], v["client"], v["region_id"], v["version"],
+                                   v["occurrences"]) for v in some["verdicts"])
+                self.assertEqual(causes(report), causes(expected))
+                hosts = {h["host"]: h for h in report["hosts"]}
+                said = hosts["tidb1"]["clock_offset_ns"] - (hosts["tikv1"]["clock_offset_ns"] or 0)
+                error = (hosts["tidb1"]["offset_error_ns"] or 0) + (hosts["tikv1"]["offset_error_ns"] or 0)
+                self.assertLessEqual(abs(said - skew_us * 1000), error + 50000, hosts)
+
     def test_database_is_written(self):
         scenario = next(s for s in harness.scenarios() if s.name == "pd_wide")
         path = os.path.join(self.scratch, "out.db")
