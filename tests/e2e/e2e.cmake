@@ -9,6 +9,8 @@ add_test(NAME include_rule COMMAND ${Python3_EXECUTABLE} ${CMAKE_SOURCE_DIR}/tes
 add_test(NAME include_rule_self_test
          COMMAND ${Python3_EXECUTABLE} ${CMAKE_SOURCE_DIR}/tests/support/include_rule.py --self-test)
 
+add_test(NAME mutate COMMAND ${Python3_EXECUTABLE} -B ${CMAKE_SOURCE_DIR}/tests/support/mutate_test.py)
+
 # keytrail_e2e(bad_input): runs tests/e2e/test_bad_input.py against the binaries of this build.
 function(keytrail_e2e name)
   add_test(NAME e2e_${name} COMMAND ${Python3_EXECUTABLE} -B ${CMAKE_SOURCE_DIR}/tests/e2e/test_${name}.py -v)
