@@ -115,6 +115,9 @@ class CallLog {
   const std::vector<ConnectionUse>& uses() const { return uses_; }
   const Observation& operator[](uint32_t i) const { return observations_[i]; }
   const SeenConnection& connection_of(const Observation& o) const { return connections_[o.connection]; }
+  bool Saw(uint16_t agent, uint32_t connection) const {
+    return agent_connections_.contains(uint64_t{agent} << 32 | connection);
+  }
   const std::string& method(const Observation& o) const { return names_.Get(o.method); }
   const std::string& command(const Observation& o) const { return names_.Get(o.command); }
   // "GetRegion", "BatchCommands/Get", "an unknown call".

@@ -22,8 +22,19 @@ std::vector<IpAddress> MostCommon(const AgentInfo& agent, const std::set<IpAddre
   return best;
 }
 
-// An agent on the server's machine sees an answer sooner after its question than one on the client's; with
-// one agent alone there is nothing to compare. What helps then is the role that the user gave.
+// An agent sees all connections of its own machine: one that another agent saw and this one did not belongs
+// to another machine.
+bool MayStandOn(const CallLog& log, uint16_t agent, const IpAddress& address) {
+  for (uint32_t c = 0; c < log.connections().size(); ++c) {
+    const SeenConnection& connection = log.connections()[c];
+    const bool takes_part = log.endpoints()[connection.client].endpoint.address == address ||
+                            log.endpoints()[connection.server].endpoint.address == address;
+    if (takes_part && !log.Saw(agent, c)) return false;
+  }
+  return true;
+}
+
+// With one agent alone what helps is the role that the user gave.
 std::optional<IpAddress> ByRole(const CallLog& log, const AgentInfo& agent,
                                 const std::vector<IpAddress>& tied) {
   if (agent.role.empty()) return std::nullopt;
@@ -87,6 +98,9 @@ void HostTable::FindAgents(const CallLog& log) {
     std::vector<IpAddress> left;
     std::copy_if(all.begin(), all.end(), std::back_inserter(left),
                  [&](const IpAddress& x) { return !taken.contains(x); });
+    if (left.size() > 1) {
+      std::erase_if(left, [&](const IpAddress& x) { return !MayStandOn(log, static_cast<uint16_t>(a), x); });
+    }
     if (left.size() == 1) {
       own[a] = left.front();
     } else {

@@ -219,7 +219,7 @@ Judge::Blame Judge::JudgeDispute(const RegionCase& c, const CaseComplaint& k,
     // A store told the range to PD or to the client, or contradicts itself.
     blame.component = Component::kTikv;
     blame.rule = "3";
-    blame.reason = from_pd ? Reason::kTikvNarrow : Reason::kTikvToldWrong;
+    blame.reason = from_pd || !c.truth ? Reason::kTikvNarrow : Reason::kTikvToldWrong;
     if (!c.tikv_contradicts) {
       // The complaint names no bounds (redacted), and only stores spoke.
       blame.certain = false;
@@ -306,13 +306,17 @@ Judge::Blame Judge::JudgeWithoutRoute(const RegionCase& c, const CaseComplaint& 
     blame.reason = Reason::kPdFaceFault;
     return blame;
   }
-  if (c.tikv_contradicts && !c.pd_contradicts && (store_holds || pd_holds)) {
-    blame.component = Component::kTikv;
-    blame.rule = "5";
-    blame.reason = store_holds ? Reason::kTikvToldWrong : Reason::kTikvNarrow;
-    blame.certain = false;
-    blame.weakened.push_back("the answer that gave " + HostText(client) + " this route was not captured");
-    return blame;
+  if (c.tikv_contradicts && !c.pd_contradicts) {
+    const bool bounds_doubtful =
+        k.complaint->bounds != kNone && (!c.truth || *c.truth != k.complaint->bounds);
+    if (bounds_doubtful || store_holds || pd_holds) {
+      blame.component = Component::kTikv;
+      blame.rule = "5";
+      blame.reason = store_holds && c.truth ? Reason::kTikvToldWrong : Reason::kTikvNarrow;
+      blame.certain = bounds_doubtful;  // the store's own words or deeds refute its bounds
+      blame.weakened.push_back("the answer that gave " + HostText(client) + " this route was not captured");
+      return blame;
+    }
   }
   if (pd_holds && c.pd_contradicts && !c.tikv_contradicts) {
     // PD gave the wrong range to others; this client's own answer was not seen.
@@ -371,26 +375,33 @@ void Judge::JudgeStatements(const RegionCase& c) {
       }
       for (const Telling& t : s.tellings) cause->wrong.push_back({&s, t});
     } else if (!IsPdAnswer(s.source) && c.tikv_contradicts) {
-      Blame blame;
-      blame.component = Component::kTikv;
-      blame.rule = "0.1";
-      blame.reason = c.truth ? Reason::kTikvToldWrong : Reason::kTikvContradictsItself;
-      blame.told_range = s.range;
-      Cause& cause = CauseFor(c, blame, s.listener_host, ServingEndpoint(s.speaker_host, s.speaker));
-      for (const Telling& t : s.tellings) cause.wrong.push_back({&s, t});
+      const uint32_t server = ServingEndpoint(s.speaker_host, s.speaker);
+      Cause* cause = TikvCauseOf(server, c.region, s.listener_host);
+      // Which statement is wrong is not known, but the fault is told already by what the store refused.
+      if (!c.truth && cause != nullptr && !cause->complaints.empty()) continue;
+      if (cause == nullptr || (cause->client_host != s.listener_host && !cause->complaints.empty())) {
+        Blame blame;
+        blame.component = Component::kTikv;
+        blame.rule = "0.1";
+        blame.reason = c.truth ? Reason::kTikvToldWrong : Reason::kTikvContradictsItself;
+        blame.told_range = s.range;
+        cause = &CauseFor(c, blame, s.listener_host, server);
+      }
+      for (const Telling& t : s.tellings) cause->wrong.push_back({&s, t});
     }
   }
   for (const ServedOutside& s : c.served_outside) {
     // What a complaint shows already is not told twice; else the served key itself is the fault.
     const bool shown = std::any_of(c.complaints.begin(), c.complaints.end(),
                                    [&](const CaseComplaint& k) { return k.complaint->bounds == s.range; });
-    if (shown) continue;
+    const uint32_t client = scene_.ClientHost(s.observation);
+    if (shown || TikvCauseOf(s.server, c.region, client) != nullptr) continue;
     Blame blame;
     blame.component = Component::kTikv;
     blame.rule = "0.1";
     blame.reason = Reason::kTikvServedOutside;
     blame.told_range = s.range;
-    CauseFor(c, blame, scene_.ClientHost(s.observation), s.server).served.push_back(s);
+    CauseFor(c, blame, client, s.server).served.push_back(s);
   }
   if (!c.truth && !c.pd_contradicts && !c.tikv_contradicts && !c.OneRange() && c.complaints.empty() &&
       !blamed_pd) {
@@ -453,6 +464,19 @@ Cause* Judge::PdCauseOf(uint32_t client_host, const RegionVersion& region) {
     }
   }
   return nullptr;
+}
+
+Cause* Judge::TikvCauseOf(uint32_t server, const RegionVersion& region, uint32_t client_host) {
+  Cause* any = nullptr;
+  for (auto& [key, cause] : causes_) {
+    if (!cause.decided || cause.component != Component::kTikv || cause.server != server ||
+        cause.region != region) {
+      continue;
+    }
+    if (cause.client_host == client_host) return &cause;
+    if (any == nullptr) any = &cause;
+  }
+  return any;
 }
 
 Cause& Judge::CauseFor(const RegionCase& c, const Blame& blame, uint32_t client_host, uint32_t server) {

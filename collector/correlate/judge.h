@@ -98,7 +98,9 @@ class Judge {
   void JudgeFaceFaults();
   void JudgeSetbacks();
   Cause& CauseFor(const RegionCase& c, const Blame& blame, uint32_t client_host, uint32_t server);
+  // The verdict that other signs of the same fault belong to.
   Cause* PdCauseOf(uint32_t client_host, const RegionVersion& region);
+  Cause* TikvCauseOf(uint32_t server, const RegionVersion& region, uint32_t client_host);
   void Sort();
 
   // Words for what hides the answers that gave a client its route; empty if nothing does.

@@ -2,6 +2,8 @@
 
 namespace keytrail {
 
-std::string ReportText(const InvestigationReport&, const ReportTextOptions&) { return "No verdict.\n"; }
+std::string ReportText(const InvestigationReport&, const ReportTextOptions&) {
+  return "No verdict.\n";
+}
 
 }  // namespace keytrail

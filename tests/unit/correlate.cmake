@@ -1,0 +1,6 @@
+# Correlation and its reports.
+add_library(keytrail_test_script STATIC unit/correlate/script.cc)
+target_link_libraries(keytrail_test_script PUBLIC keytrail_options keytrail_collector_correlate)
+
+keytrail_test(correlate_rules_test SOURCES unit/correlate/rules_test.cc
+              DEPENDS test_script collector_correlate collector_report)
