@@ -17,13 +17,26 @@
 
 namespace keytrail {
 
+// One start of an agent: a restart has a new epoch, a new row and a new id, because connection numbers and
+// sequences begin anew with it.
 struct AgentRow {
-  uint32_t id = 0;          // the number used as `agent` everywhere in the collector
-  std::string agent_key;    // unique name of the agent on the wire
-  std::string name;         // host name given by the user, or empty
-  std::string role;         // given by the user, or empty
-  uint64_t epoch = 0;       // changes when the agent starts anew
+  uint32_t id = 0;        // the number used as `agent` everywhere in the collector
+  std::string agent_key;  // unique name of the agent on the wire
+  std::string name;       // host name given by the user, or empty
+  std::string role;       // given by the user, or empty
+  uint64_t epoch = 0;     // changes when the agent starts anew
   uint64_t last_sequence = 0;
+  std::string hostname;  // what follows is for people
+  std::string version;
+  std::string input;
+};
+
+struct LossRow {
+  uint32_t agent = 0;
+  std::string kind;
+  uint64_t count = 0;
+  int64_t first_ns = 0;  // 0: not known
+  int64_t last_ns = 0;
 };
 
 class Store {
@@ -31,9 +44,12 @@ class Store {
   ~Store();
   // Creates the file and its tables if need be; ":memory:" for tests. Error: path and reason.
   static Result<std::unique_ptr<Store>> Open(const std::string& path);
+  // A database that lies on a read-only medium can be read too.
   static Result<std::unique_ptr<Store>> OpenReadOnly(const std::string& path);
 
-  // Finds or adds the agent; sets its epoch (a new epoch starts again at sequence 0).
+  // Finds or adds the row of (agent_key, epoch); a new one starts at sequence 0. Sets the rest of `agent`
+  // but for id and last_sequence.
+  Result<AgentRow> RegisterAgent(const AgentRow& agent);
   Result<AgentRow> RegisterAgent(const std::string& agent_key, const std::string& name,
                                  const std::string& role, uint64_t epoch);
   Result<std::vector<AgentRow>> Agents();
@@ -54,6 +70,10 @@ class Store {
 
   // Every stored call with its facts, in row order, for a correlator that starts anew.
   Status ForEachCall(const std::function<void(uint32_t agent, uint64_t call_id, const CallRecord&)>& visit);
+
+  Status ForEachLoss(const std::function<void(const LossRow&)>& visit);
+  // Stored observations.
+  Result<uint64_t> CallCount();
 
   // Runs one read-only statement (an authorizer refuses everything else). Values are text; keys stay BLOBs
   // and are given as is. Error: SQLite's own words.

@@ -1,0 +1,326 @@
+#include "collector/store/store_state.h"
+
+namespace keytrail {
+
+namespace {
+
+constexpr const char* kReportTables[] = {"verdicts", "inconclusive", "verdict_notes", "occurrences",
+                                         "evidence", "hosts",        "benign",        "report_losses"};
+
+Component ComponentOf(const std::string& name) {
+  return name == "tidb" ? Component::kTidb : name == "pd" ? Component::kPd : Component::kTikv;
+}
+
+// Writes a report row by row; ok() turns false at the first error and stays so.
+class ReportWriter {
+ public:
+  explicit ReportWriter(sqlite3* db) : db_(db) {}
+  bool ok() const { return ok_; }
+
+  void Verdicts(const InvestigationReport& report) {
+    SqlStatement row = Insert("verdicts", 14);
+    SqlStatement occurrence = Insert("occurrences", 11);
+    for (const Verdict& v : report.verdicts) {
+      if (!ok_) return;
+      row.Number(v.id).Text(ComponentName(v.component)).Text(v.certain ? "certain" : "inferred").Text(v.rule);
+      row.Text(v.client).Text(v.server).Number(v.region_id).Number(v.version).Blob(AsBytes(v.key));
+      row.Number(v.occurrences).Signed(v.first_ns).Signed(v.last_ns).Text(v.text).Text(v.culprit);
+      Run(row);
+      Notes("verdict", v.id, "weakened_by", v.weakened_by);
+      Notes("verdict", v.id, "sure_of", v.sure_of);
+      AllEvidence(v.id, true, v.evidence);
+      uint64_t n = 0;
+      for (const Occurrence& o : v.occurrence_list) {
+        occurrence.Number(v.id).Number(n++).Signed(o.t_ns).Text(o.what).Number(o.call_id);
+        occurrence.Number(o.region_id).Number(o.version).BlobOrNull(o.key);
+        occurrence.NumberOrNull(o.statement_id != 0, o.statement_id);
+        occurrence.BlobOrNull(o.range_start).BlobOrNull(o.range_end);
+        Run(occurrence);
+      }
+    }
+  }
+
+  void Inconclusives(const InvestigationReport& report) {
+    SqlStatement row = Insert("inconclusive", 11);
+    uint64_t id = 0;
+    for (const Inconclusive& i : report.inconclusive) {
+      if (!ok_) return;
+      row.Number(++id).Text(i.rule).Text(i.client).Text(i.server).Number(i.region_id).Number(i.version);
+      row.Blob(AsBytes(i.key)).Number(i.occurrences).Signed(i.first_ns).Signed(i.last_ns).Text(i.text);
+      Run(row);
+      std::vector<std::string> suspects;
+      for (Component c : i.suspects) suspects.push_back(ComponentName(c));
+      Notes("inconclusive", id, "suspect", suspects);
+      Notes("inconclusive", id, "missing", i.missing);
+      AllEvidence(id, false, i.evidence);
+    }
+  }
+
+  void Rest(const InvestigationReport& report) {
+    SqlStatement host = Insert("hosts", 7);
+    SqlStatement benign = Insert("benign", 2);
+    SqlStatement loss = Insert("report_losses", 6);
+    uint64_t n = 0;
+    for (const HostReport& h : report.hosts) {
+      if (!ok_) return;
+      host.Number(n++).Text(h.host).Text(h.address).Text(h.role).Optional(h.clock_offset_ns);
+      Run(host.Optional(h.offset_error_ns).Text(h.reference));
+    }
+    for (const auto& [name, count] : report.benign) {
+      if (!ok_) return;
+      Run(benign.Text(name).Number(count));
+    }
+    n = 0;
+    for (const LossReport& l : report.losses) {
+      if (!ok_) return;
+      Run(loss.Number(n++).Text(l.host).Text(l.kind).Number(l.count).Signed(l.first_ns).Signed(l.last_ns));
+    }
+    SqlStatement about = Prepare("INSERT OR REPLACE INTO about VALUES ('calls', ?)");
+    const std::string calls = std::to_string(report.calls);
+    if (ok_) Run(about.Text(calls));
+  }
+
+ private:
+  SqlStatement Prepare(const std::string& sql) {
+    Result<SqlStatement> prepared = SqlStatement::Prepare(db_, sql);
+    if (!prepared) {
+      ok_ = false;
+      return {};
+    }
+    return std::move(*prepared);
+  }
+  SqlStatement Insert(const std::string& table, int columns) {
+    std::string sql = "INSERT INTO " + table + " VALUES (?";
+    for (int i = 1; i < columns; ++i) sql += ",?";
+    return Prepare(sql + ")");
+  }
+  void Run(SqlStatement& row) {
+    if (!row.Run()) ok_ = false;
+  }
+
+  void Notes(const char* owner, uint64_t id, const char* kind, const std::vector<std::string>& notes) {
+    if (notes.empty()) return;
+    SqlStatement row = Insert("verdict_notes", 5);
+    uint64_t n = 0;
+    for (const std::string& note : notes) {
+      if (!ok_) return;
+      Run(row.Text(owner).Number(id).Text(kind).Number(n++).Text(note));
+    }
+  }
+
+  void AllEvidence(uint64_t owner, bool of_verdict, const std::vector<Evidence>& evidence) {
+    SqlStatement row = Insert("evidence", 21);
+    uint64_t n = 0;
+    for (const Evidence& e : evidence) {
+      if (!ok_) return;
+      row.NumberOrNull(of_verdict, owner)
+          .NumberOrNull(!of_verdict, owner)
+          .Number(n++)
+          .Text(e.what)
+          .Text(e.label);
+      row.Text(e.host).Text(e.observer).Text(e.speaker).Text(e.listener).Text(e.method).Number(e.call_id);
+      row.NumberOrNull(e.statement_id != 0, e.statement_id)
+          .Signed(e.t_ns)
+          .Number(e.region_id)
+          .Number(e.version);
+      row.BlobOrNull(e.key);
+      row.BlobOrNull(e.range_start);
+      row.BlobOrNull(e.range_end).Text(e.note).Signed(e.ref_ns).Number(e.count);
+      Run(row);
+    }
+  }
+
+  sqlite3* db_;
+  bool ok_ = true;
+};
+
+// Reads the rows of one SELECT; ok() as above.
+class ReportReader {
+ public:
+  explicit ReportReader(sqlite3* db) : db_(db) {}
+  bool ok() const { return ok_; }
+
+  template <class Visit>
+  void Each(const std::string& sql, const Visit& visit) {
+    Result<SqlStatement> rows = SqlStatement::Prepare(db_, sql);
+    ok_ = ok_ && rows.ok();
+    if (!ok_) return;
+    int code = 0;
+    while ((code = rows->Step()) == SQLITE_ROW) visit(*rows);
+    ok_ = code == SQLITE_DONE;
+  }
+
+  std::vector<std::string> Notes(const std::string& owner, uint64_t id, const std::string& kind) {
+    std::vector<std::string> notes;
+    Each("SELECT text FROM verdict_notes WHERE owner = '" + owner + "' AND owner_id = " + std::to_string(id) +
+             " AND kind = '" + kind + "' ORDER BY n",
+         [&](const SqlStatement& row) { notes.push_back(row.ColumnText(0)); });
+    return notes;
+  }
+
+  std::vector<Evidence> AllEvidence(const std::string& owner_column, uint64_t id) {
+    std::vector<Evidence> all;
+    Each(
+        "SELECT what, label, host, observer, speaker, listener, method, call_id, statement_id, t_ns, "
+        "region_id,"
+        " version, key, range_start, range_end, note, ref_ns, count FROM evidence WHERE " +
+            owner_column + " = " + std::to_string(id) + " ORDER BY n",
+        [&](const SqlStatement& row) {
+          Evidence& e = all.emplace_back();
+          int i = 0;
+          for (std::string* text :
+               {&e.what, &e.label, &e.host, &e.observer, &e.speaker, &e.listener, &e.method}) {
+            *text = row.ColumnText(i++);
+          }
+          e.call_id = row.ColumnNumber(i++);
+          e.statement_id = row.ColumnNumber(i++);
+          e.t_ns = row.ColumnSigned(i++);
+          e.region_id = row.ColumnNumber(i++);
+          e.version = row.ColumnNumber(i++);
+          e.key = row.ColumnOptionalBytes(i++);
+          e.range_start = row.ColumnOptionalBytes(i++);
+          e.range_end = row.ColumnOptionalBytes(i++);
+          e.note = row.ColumnText(i++);
+        });
+    return all;
+  }
+
+ private:
+  sqlite3* db_;
+  bool ok_ = true;
+};
+
+void ReadVerdicts(ReportReader& in, InvestigationReport& report) {
+  in.Each(
+      "SELECT id, component, confidence, rule, client, server, region_id, version, key, occurrences, "
+      "first_ns,"
+      " last_ns, text, culprit FROM verdicts ORDER BY id",
+      [&](const SqlStatement& row) {
+        Verdict& v = report.verdicts.emplace_back();
+        v.id = row.ColumnNumber(0);
+        v.component = ComponentOf(row.ColumnText(1));
+        v.certain = row.ColumnText(2) == "certain";
+        v.rule = row.ColumnText(3);
+        v.client = row.ColumnText(4);
+        v.server = row.ColumnText(5);
+        v.region_id = row.ColumnNumber(6);
+        v.version = row.ColumnNumber(7);
+        v.key = row.ColumnText(8);
+        v.occurrences = row.ColumnNumber(9);
+        v.first_ns = row.ColumnSigned(10);
+        v.last_ns = row.ColumnSigned(11);
+        v.text = row.ColumnText(12);
+        v.culprit = row.ColumnText(13);
+      });
+  for (Verdict& v : report.verdicts) {
+    v.weakened_by = in.Notes("verdict", v.id, "weakened_by");
+    v.sure_of = in.Notes("verdict", v.id, "sure_of");
+    v.evidence = in.AllEvidence("verdict_id", v.id);
+    in.Each(
+        "SELECT t_ns, what, call_id, region_id, version, key, statement_id, range_start, range_end"
+        " FROM occurrences WHERE verdict_id = " +
+            std::to_string(v.id) + " ORDER BY n",
+        [&](const SqlStatement& row) {
+          Occurrence& o = v.occurrence_list.emplace_back();
+          o.t_ns = row.ColumnSigned(0);
+          o.what = row.ColumnText(1);
+          o.call_id = row.ColumnNumber(2);
+          o.region_id = row.ColumnNumber(3);
+          o.version = row.ColumnNumber(4);
+          o.key = row.ColumnOptionalBytes(5);
+          o.statement_id = row.ColumnNumber(6);
+          o.range_start = row.ColumnOptionalBytes(7);
+          o.range_end = row.ColumnOptionalBytes(8);
+        });
+  }
+}
+
+void ReadInconclusive(ReportReader& in, InvestigationReport& report) {
+  std::vector<uint64_t> ids;
+  in.Each(
+      "SELECT id, rule, client, server, region_id, version, key, occurrences, first_ns, last_ns, text"
+      " FROM inconclusive ORDER BY id",
+      [&](const SqlStatement& row) {
+        Inconclusive& i = report.inconclusive.emplace_back();
+        ids.push_back(row.ColumnNumber(0));
+        i.rule = row.ColumnText(1);
+        i.client = row.ColumnText(2);
+        i.server = row.ColumnText(3);
+        i.region_id = row.ColumnNumber(4);
+        i.version = row.ColumnNumber(5);
+        i.key = row.ColumnText(6);
+        i.occurrences = row.ColumnNumber(7);
+        i.first_ns = row.ColumnSigned(8);
+        i.last_ns = row.ColumnSigned(9);
+        i.text = row.ColumnText(10);
+      });
+  for (size_t k = 0; k < ids.size(); ++k) {
+    Inconclusive& i = report.inconclusive[k];
+    for (const std::string& name : in.Notes("inconclusive", ids[k], "suspect")) {
+      i.suspects.push_back(ComponentOf(name));
+    }
+    i.missing = in.Notes("inconclusive", ids[k], "missing");
+    i.evidence = in.AllEvidence("inconclusive_id", ids[k]);
+  }
+}
+
+void ReadRest(ReportReader& in, InvestigationReport& report) {
+  const auto number_or_none = [](const SqlStatement& row, int i) -> std::optional<int64_t> {
+    if (row.ColumnIsNull(i)) return std::nullopt;
+    return row.ColumnSigned(i);
+  };
+  in.Each("SELECT host, address, role, clock_offset_ns, offset_error_ns, reference FROM hosts ORDER BY n",
+          [&](const SqlStatement& row) {
+            report.hosts.push_back({row.ColumnText(0), row.ColumnText(1), row.ColumnText(2),
+                                    number_or_none(row, 3), number_or_none(row, 4), row.ColumnText(5)});
+          });
+  in.Each("SELECT name, count FROM benign",
+          [&](const SqlStatement& row) { report.benign[row.ColumnText(0)] = row.ColumnNumber(1); });
+  in.Each("SELECT host, kind, count, first_ns, last_ns FROM report_losses ORDER BY n",
+          [&](const SqlStatement& row) {
+            report.losses.push_back({row.ColumnText(0), row.ColumnText(1), row.ColumnNumber(2),
+                                     row.ColumnSigned(3), row.ColumnSigned(4)});
+          });
+  in.Each("SELECT CAST(value AS INTEGER) FROM about WHERE name = 'calls'",
+          [&](const SqlStatement& row) { report.calls = row.ColumnNumber(0); });
+}
+
+}  // namespace
+
+Status Store::WriteReport(const InvestigationReport& report) {
+  State& s = *state_;
+  if (!s.begin.Run()) return s.Failed("cannot write the report");
+  s.in_transaction = true;
+  ReportWriter writer(s.db.get());
+  std::string clear;
+  for (const char* table : kReportTables) clear += std::string("DELETE FROM ") + table + ";";
+  Status status = s.Execute(clear);
+  if (status.ok()) {
+    writer.Verdicts(report);
+    writer.Inconclusives(report);
+    writer.Rest(report);
+    if (!writer.ok() || !s.commit.Run()) status = s.Failed("cannot write the report");
+  }
+  if (!status.ok()) Rollback();
+  s.in_transaction = false;
+  return status;
+}
+
+Result<InvestigationReport> Store::ReadReport() {
+  State& s = *state_;
+  // One transaction, so that all of it is of one report while a collector writes the next.
+  const Status begun = s.Execute("BEGIN");
+  if (!begun.ok()) return Error{begun.error()};
+  InvestigationReport report;
+  ReportReader reader(s.db.get());
+  ReadVerdicts(reader, report);
+  ReadInconclusive(reader, report);
+  ReadRest(reader, report);
+  const bool good = reader.ok();
+  Error error = good ? Error{} : s.Failed("cannot read the report");
+  sqlite3_exec(s.db.get(), "COMMIT", nullptr, nullptr, nullptr);
+  if (!good) return error;
+  return report;
+}
+
+}  // namespace keytrail

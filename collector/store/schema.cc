@@ -1,0 +1,491 @@
+#include "collector/store/schema.h"
+
+namespace keytrail {
+
+namespace {
+
+constexpr char kInt[] = "INTEGER";
+constexpr char kIntNotNull[] = "INTEGER NOT NULL";
+constexpr char kKey[] = "INTEGER PRIMARY KEY";
+constexpr char kText[] = "TEXT";
+constexpr char kTextNotNull[] = "TEXT NOT NULL";
+constexpr char kBlob[] = "BLOB";
+constexpr char kBlobNotNull[] = "BLOB NOT NULL";
+
+constexpr ColumnDescription kAgents[] = {
+    {"id", kKey, "number of this start of an agent, used as `agent` everywhere"},
+    {"agent_key", kTextNotNull, "the agent's name on the wire, the same after a restart"},
+    {"name", kText, "host name given by the user; null: none"},
+    {"role", kText, "tidb, pd or tikv, given by the user; null: found from the traffic"},
+    {"epoch", kIntNotNull, "random number of this start"},
+    {"last_sequence", kIntNotNull, "batches up to this one are stored"},
+    {"hostname", kText, "what the host calls itself"},
+    {"version", kText, "version of the agent"},
+    {"input", kText, "device or file that it reads"},
+    {"first_seen_ns", kIntNotNull, "collector's clock at the first hello"},
+    {"last_seen_ns", kIntNotNull, "collector's clock at the last commit"},
+};
+
+constexpr ColumnDescription kMethods[] = {
+    {"id", kKey, "number of the method"},
+    {"method", kText, "/service/method; null: unknown"},
+    {"command", kText, "name of the BatchCommands oneof, such as Get; null: no sub-command"},
+};
+
+constexpr ColumnDescription kConnections[] = {
+    {"id", kKey, "number of the connection; a new row when more became known of it"},
+    {"agent", kIntNotNull, "agents.id"},
+    {"serial", kIntNotNull, "the agent's own number of it"},
+    {"client", kTextNotNull, "address:port of the HTTP/2 client"},
+    {"client_address", kTextNotNull, "its address alone"},
+    {"server", kTextNotNull, "address:port of the HTTP/2 server"},
+    {"server_address", kTextNotNull, "its address alone"},
+    {"client_known", kIntNotNull, "0: nobody knows which end is the client"},
+    {"joined", kTextNotNull, "start: the connection's preface was seen; late: it was not"},
+};
+
+constexpr ColumnDescription kCallRows[] = {
+    {"id", kKey, "number of the observation, in order of arrival"},
+    {"agent", kIntNotNull, "agents.id of the observer"},
+    {"connection", kIntNotNull, "connections.id"},
+    {"method", kIntNotNull, "methods.id"},
+    {"kind", kIntNotNull, "1 unary, 2 sub, 3 message, 4 stream"},
+    {"method_from", kIntNotNull, "0 unknown, 1 header, 2 slot, 3 shape"},
+    {"stream", kIntNotNull, "HTTP/2 stream id"},
+    {"request_id", kInt, "BatchCommands request id"},
+    {"req_first_ns", kInt, "first byte of the request, observer's clock"},
+    {"req_last_ns", kInt, "last byte of the request, observer's clock"},
+    {"resp_first_ns", kInt, "first byte of the response, observer's clock"},
+    {"resp_last_ns", kInt, "last byte of the response, observer's clock"},
+    {"req_bytes", kIntNotNull, "message bytes of the request"},
+    {"resp_bytes", kIntNotNull, "message bytes of the response"},
+    {"req_messages", kIntNotNull, "request messages; more than 1 of a stream only"},
+    {"resp_messages", kIntNotNull, "response messages"},
+    {"grpc_status", kInt, "gRPC status; null: not seen"},
+    {"http_status", kInt, "HTTP status; null: not seen"},
+    {"grpc_message", kText, "grpc-message of the trailers"},
+    {"flags", kIntNotNull, "1 reset, 2 forwarded, 4 follower_allowed"},
+    {"incomplete", kIntNotNull, "bits: why the record is not whole; 0: it is"},
+    {"region_id", kInt, "region of the first route"},
+    {"conf_ver", kInt, "its epoch's conf_ver as the client believes it"},
+    {"version", kInt, "its epoch's version as the client believes it"},
+    {"peer_id", kInt, "peer that the client means"},
+    {"store_id", kInt, "store that the client means"},
+    {"start_ts", kInt, "start_ts, version or lock_ts of the request"},
+    {"commit_ts", kInt, "commit_ts of the request"},
+    {"sql_connection", kInt, "SQL connection id"},
+    {"task_id", kInt, "Context.task_id"},
+    {"scan_limit", kInt, "limit of a scan"},
+    {"trace_id", kBlob, "Context.trace_id"},
+    {"resource_group_tag", kBlob, "holds the SQL digest"},
+    {"request_source", kText, "such as leader_external_Select"},
+    {"caller", kText, "caller_id/caller_component of a PD request"},
+    {"req_value_bytes", kInt, "bytes of values in the request; values themselves are not kept"},
+    {"resp_value_bytes", kInt, "bytes of values in the response"},
+    {"pairs", kInt, "KvPairs in the response"},
+    {"not_found", kInt, "1: the key does not exist"},
+};
+
+constexpr ColumnDescription kCalls[] = {
+    {"id", kInt, "number of the observation; a call seen at both ends has two"},
+    {"agent", kInt, "agents.id of the observer"},
+    {"observer", kText, "name of the observing host, or its agent's key"},
+    {"kind", kText, "unary, sub (BatchCommands sub-command, QueryRegion question), message, stream"},
+    {"method", kText, "/service/method; null: unknown"},
+    {"method_from", kText, "header, slot, shape or unknown: how the method is known"},
+    {"command", kText, "BatchCommands sub-command, such as Get"},
+    {"client", kText, "address:port of the HTTP/2 client"},
+    {"server", kText, "address:port of the HTTP/2 server"},
+    {"client_known", kInt, "0: nobody knows which end is the client"},
+    {"joined", kText, "start or late: whether the connection's beginning was seen"},
+    {"connection", kInt, "connections.id"},
+    {"stream", kInt, "HTTP/2 stream id"},
+    {"request_id", kInt, "BatchCommands request id"},
+    {"req_first_ns", kInt, "first byte of the request, ns since 1970 by the observer's clock"},
+    {"req_last_ns", kInt, "last byte of the request"},
+    {"resp_first_ns", kInt, "first byte of the response"},
+    {"resp_last_ns", kInt, "last byte of the response"},
+    {"latency_ns", kInt, "resp_last_ns - req_first_ns; null: one of them was not seen"},
+    {"req_bytes", kInt, "message bytes of the request"},
+    {"resp_bytes", kInt, "message bytes of the response"},
+    {"req_messages", kInt, "request messages; more than 1 of a stream only"},
+    {"resp_messages", kInt, "response messages"},
+    {"grpc_status", kInt, "gRPC status; null: not seen"},
+    {"http_status", kInt, "HTTP status; null: not seen"},
+    {"grpc_message", kText, "grpc-message of the trailers"},
+    {"reset", kInt, "1: ended by RST_STREAM or with its connection"},
+    {"forwarded", kInt, "1: sent through a forwarding proxy (PD or TiKV)"},
+    {"follower_allowed", kInt, "1: a PD follower may answer"},
+    {"region_id", kInt, "region of the first route; all of them are in routes"},
+    {"conf_ver", kInt, "its epoch's conf_ver as the client believes it"},
+    {"version", kInt, "its epoch's version as the client believes it"},
+    {"peer_id", kInt, "peer that the client means"},
+    {"store_id", kInt, "store that the client means"},
+    {"start_ts", kInt, "start_ts, version or lock_ts of the request; tso_time() shows it"},
+    {"commit_ts", kInt, "commit_ts of the request"},
+    {"sql_connection", kInt, "SQL connection id"},
+    {"task_id", kInt, "Context.task_id"},
+    {"scan_limit", kInt, "limit of a scan"},
+    {"trace_id", kBlob, "Context.trace_id"},
+    {"resource_group_tag", kBlob, "holds the SQL digest"},
+    {"request_source", kText, "such as leader_external_Select"},
+    {"caller", kText, "caller_id/caller_component of a PD request"},
+    {"req_value_bytes", kInt, "bytes of values in the request; values themselves are not kept"},
+    {"resp_value_bytes", kInt, "bytes of values in the response"},
+    {"pairs", kInt, "KvPairs in the response"},
+    {"not_found", kInt, "1: the key does not exist"},
+    {"incomplete", kText, "why the record is not whole, comma separated; null: it is"},
+};
+
+constexpr char kCallsView[] =
+    "SELECT c.id AS id, c.agent AS agent, coalesce(a.name, a.agent_key) AS observer,"
+    " CASE c.kind WHEN 1 THEN 'unary' WHEN 2 THEN 'sub' WHEN 3 THEN 'message' ELSE 'stream' END AS kind,"
+    " m.method AS method,"
+    " CASE c.method_from WHEN 1 THEN 'header' WHEN 2 THEN 'slot' WHEN 3 THEN 'shape' ELSE 'unknown' END"
+    " AS method_from,"
+    " m.command AS command, n.client AS client, n.server AS server, n.client_known AS client_known,"
+    " n.joined AS joined, c.connection AS connection, c.stream AS stream, c.request_id AS request_id,"
+    " c.req_first_ns AS req_first_ns, c.req_last_ns AS req_last_ns, c.resp_first_ns AS resp_first_ns,"
+    " c.resp_last_ns AS resp_last_ns, c.resp_last_ns - c.req_first_ns AS latency_ns,"
+    " c.req_bytes AS req_bytes, c.resp_bytes AS resp_bytes, c.req_messages AS req_messages,"
+    " c.resp_messages AS resp_messages, c.grpc_status AS grpc_status, c.http_status AS http_status,"
+    " c.grpc_message AS grpc_message, c.flags & 1 AS reset, c.flags >> 1 & 1 AS forwarded,"
+    " c.flags >> 2 & 1 AS follower_allowed, c.region_id AS region_id, c.conf_ver AS conf_ver,"
+    " c.version AS version, c.peer_id AS peer_id, c.store_id AS store_id, c.start_ts AS start_ts,"
+    " c.commit_ts AS commit_ts, c.sql_connection AS sql_connection, c.task_id AS task_id,"
+    " c.scan_limit AS scan_limit, c.trace_id AS trace_id, c.resource_group_tag AS resource_group_tag,"
+    " c.request_source AS request_source, c.caller AS caller, c.req_value_bytes AS req_value_bytes,"
+    " c.resp_value_bytes AS resp_value_bytes, c.pairs AS pairs, c.not_found AS not_found,"
+    " nullif(rtrim(iif(c.incomplete & 1, 'request_not_seen,', '') ||"
+    " iif(c.incomplete & 2, 'response_not_seen,', '') || iif(c.incomplete & 4, 'headers_not_seen,', '') ||"
+    " iif(c.incomplete & 8, 'gap,', '') || iif(c.incomplete & 16, 'cut,', '') ||"
+    " iif(c.incomplete & 32, 'over_cap,', '') || iif(c.incomplete & 64, 'unknown_encoding,', '') ||"
+    " iif(c.incomplete & 128, 'malformed,', ''), ','), '') AS incomplete"
+    " FROM call_rows c JOIN connections n ON n.id = c.connection JOIN methods m ON m.id = c.method"
+    " JOIN agents a ON a.id = c.agent";
+
+constexpr ColumnDescription kCallKeys[] = {
+    {"call_id", kIntNotNull, "calls.id"},
+    {"side", kIntNotNull, "0 in the request, 1 in the response"},
+    {"n", kIntNotNull, "position in the message"},
+    {"route", kIntNotNull, "routes.n that it belongs to"},
+    {"is_range", kIntNotNull, "1: [start_key, end_key); 0: the single key start_key"},
+    {"reverse", kIntNotNull, "1: scanned backwards"},
+    {"previous", kIntNotNull, "1: PD was asked for the region before the key"},
+    {"form", kTextNotNull, "how the wire had it: raw (now encoded here), encoded, none (kept as it was)"},
+    {"start_key", kBlobNotNull, "key, encoded; empty start of a range: -infinity. tidb_key() shows it"},
+    {"end_key", kBlob, "end of the range, encoded; empty: +infinity; null: no range"},
+};
+
+constexpr ColumnDescription kRoutes[] = {
+    {"call_id", kIntNotNull, "calls.id"},
+    {"n", kIntNotNull, "position in the request"},
+    {"kind", kTextNotNull, "context, task (store-batched coprocessor), region_info (MPP, batch coprocessor)"},
+    {"region_id", kIntNotNull, "region that the request is sent to"},
+    {"conf_ver", kInt, "its epoch's conf_ver as the client believes it; null: no epoch sent"},
+    {"version", kInt, "its epoch's version as the client believes it; null: no epoch sent"},
+    {"peer_id", kIntNotNull, "peer that the client means"},
+    {"store_id", kIntNotNull, "store that the client means"},
+    {"task_id", kIntNotNull, "StoreBatchTask.task_id"},
+    {"buckets_version", kIntNotNull, "version of the buckets that the client knows"},
+    {"api_version", kIntNotNull, "0 V1, 1 V1TTL, 2 V2"},
+    {"keyspace_id", kInt, "keyspace; null: none"},
+    {"replica_read", kIntNotNull, "1: a follower may serve it"},
+    {"stale_read", kIntNotNull, "1: a stale read"},
+    {"is_retry", kIntNotNull, "1: the client says that it is a retry"},
+};
+
+constexpr ColumnDescription kAskedRegions[] = {
+    {"call_id", kIntNotNull, "calls.id"},
+    {"n", kIntNotNull, "position in the request"},
+    {"region_id", kIntNotNull, "region that PD was asked for by number"},
+};
+
+constexpr ColumnDescription kStatements[] = {
+    {"id", kKey, "call_id * 65536 + position; evidence.statement_id"},
+    {"call_id", kIntNotNull, "calls.id of the message that says it"},
+    {"source", kTextNotNull, "which message: pd_get_region, heartbeat, epoch_not_match, …"},
+    {"t_ns", kInt, "when it was said, by the observer's clock"},
+    {"region_id", kIntNotNull, "region R"},
+    {"conf_ver", kInt, "at this conf_ver; null: no epoch said"},
+    {"version", kInt, "at this version; null: no epoch said"},
+    {"start_key", kBlobNotNull, "spans from here, encoded; empty: -infinity"},
+    {"end_key", kBlobNotNull, "to here, exclusive, encoded; empty: +infinity"},
+    {"leader_peer_id", kIntNotNull, "leader's peer; 0: not said"},
+    {"leader_store_id", kIntNotNull, "leader's store; 0: not said"},
+    {"peers", kTextNotNull, "peer:store:role of each peer, space separated"},
+};
+
+constexpr ColumnDescription kErrors[] = {
+    {"call_id", kIntNotNull, "calls.id of the call that it answers"},
+    {"side", kIntNotNull, "1 in the response (0 in the request: not expected)"},
+    {"n", kIntNotNull, "position in the message"},
+    {"kind", kTextNotNull, "not_leader, key_not_in_region, epoch_not_match, key_out_of_region, …"},
+    {"from_text", kIntNotNull, "1: numbers and keys were parsed out of the text"},
+    {"text", kText, "the server's words"},
+    {"region_id", kInt, "region that it speaks of; null: not said"},
+    {"route", kIntNotNull, "routes.n that it answers"},
+    {"task_id", kIntNotNull, "StoreBatchTaskResponse.task_id"},
+    {"key", kBlob, "key complained of, encoded"},
+    {"range_start", kBlob, "range complained of, encoded; empty: -infinity"},
+    {"range_end", kBlob, "its end; empty: +infinity"},
+    {"start_key", kBlob, "where the server says that the region begins; null: not said"},
+    {"end_key", kBlob, "and ends"},
+    {"leader_peer_id", kIntNotNull, "of not_leader"},
+    {"leader_store_id", kIntNotNull, "of not_leader"},
+    {"request_store_id", kIntNotNull, "of store_not_match"},
+    {"actual_store_id", kIntNotNull, "of store_not_match"},
+    {"current_conf_ver", kIntNotNull, "of an epoch text"},
+    {"current_version", kIntNotNull, "of an epoch text"},
+    {"pd_error_type", kIntNotNull, "pdpb.ErrorType"},
+    {"first_statement", kIntNotNull, "position of the first region that it names, in its message"},
+    {"statement_count", kIntNotNull, "regions that it names (epoch_not_match)"},
+};
+
+constexpr ColumnDescription kRecordBatches[] = {
+    {"first_call_id", kKey, "calls.id of the first record"},
+    {"agent", kIntNotNull, "agents.id"},
+    {"records", kIntNotNull, "records in it"},
+    {"size", kIntNotNull, "bytes when decompressed"},
+    {"payload", kBlobNotNull, "the whole records: a Payload of proto/keytrail/record.proto, zstd"},
+};
+
+constexpr ColumnDescription kLosses[] = {
+    {"id", kKey, "number of the loss"},
+    {"agent", kIntNotNull, "agents.id"},
+    {"kind", kTextNotNull, "what was lost: kernel_drops, gaps, ship_queue_full, sequence_gap, …"},
+    {"count", kIntNotNull, "how many packets, gaps, records, …"},
+    {"first_ns", kInt, "from when, by the observer's clock; null: not known"},
+    {"last_ns", kInt, "until when"},
+};
+
+constexpr ColumnDescription kVerdicts[] = {
+    {"id", kKey, "number of the verdict"},
+    {"component", kTextNotNull, "tidb, pd or tikv: who stated a wrong range first"},
+    {"confidence", kTextNotNull, "certain or inferred"},
+    {"rule", kTextNotNull, "rule of the decision table"},
+    {"client", kTextNotNull, "address of the client's host"},
+    {"server", kTextNotNull, "address:port of the server"},
+    {"region_id", kIntNotNull, "region in question"},
+    {"version", kIntNotNull, "its version"},
+    {"key", kBlobNotNull, "key of the first occurrence that has one, encoded"},
+    {"occurrences", kIntNotNull, "calls and statements that show it"},
+    {"first_ns", kIntNotNull, "first of them, reference clock"},
+    {"last_ns", kIntNotNull, "last of them"},
+    {"text", kTextNotNull, "one sentence"},
+    {"culprit", kTextNotNull, "host or address of the guilty process"},
+};
+
+constexpr ColumnDescription kInconclusive[] = {
+    {"id", kKey, "number"},
+    {"rule", kTextNotNull, "rule of the decision table that comes nearest"},
+    {"client", kTextNotNull, "address of the client's host"},
+    {"server", kTextNotNull, "address:port of the server"},
+    {"region_id", kIntNotNull, "region in question"},
+    {"version", kIntNotNull, "its version"},
+    {"key", kBlobNotNull, "key of the first occurrence, encoded"},
+    {"occurrences", kIntNotNull, "how many"},
+    {"first_ns", kIntNotNull, "first of them, reference clock"},
+    {"last_ns", kIntNotNull, "last of them"},
+    {"text", kTextNotNull, "one sentence"},
+};
+
+constexpr ColumnDescription kVerdictNotes[] = {
+    {"owner", kTextNotNull, "verdict or inconclusive"},
+    {"owner_id", kIntNotNull, "verdicts.id or inconclusive.id"},
+    {"kind", kTextNotNull, "weakened_by, sure_of, missing, or suspect"},
+    {"n", kIntNotNull, "position"},
+    {"text", kTextNotNull, "the note, or the suspected component"},
+};
+
+constexpr ColumnDescription kOccurrences[] = {
+    {"verdict_id", kIntNotNull, "verdicts.id"},
+    {"n", kIntNotNull, "position, in time order"},
+    {"t_ns", kIntNotNull, "when, reference clock"},
+    {"what", kTextNotNull, "complaint, wrong_statement, served"},
+    {"call_id", kIntNotNull, "calls.id"},
+    {"region_id", kIntNotNull, "region"},
+    {"version", kIntNotNull, "its version"},
+    {"key", kBlob, "key, encoded"},
+    {"statement_id", kInt, "statements.id of a wrong_statement"},
+    {"range_start", kBlob, "what was said: the wrong range, or the server's bounds; encoded"},
+    {"range_end", kBlob, "its end; empty: +infinity"},
+};
+
+constexpr ColumnDescription kEvidence[] = {
+    {"verdict_id", kInt, "verdicts.id; null: it belongs to an inconclusive entry"},
+    {"inconclusive_id", kInt, "inconclusive.id; null: it belongs to a verdict"},
+    {"n", kIntNotNull, "position in the account"},
+    {"what", kTextNotNull, "request, complaint, route, statement, served"},
+    {"label", kTextNotNull, "for people: said, used, refused, witness, again"},
+    {"host", kTextNotNull, "observing host, whose clock t_ns is"},
+    {"observer", kTextNotNull, "both, client, server: who saw it"},
+    {"speaker", kTextNotNull, "who said it"},
+    {"listener", kTextNotNull, "to whom"},
+    {"method", kTextNotNull, "method, with the sub-command"},
+    {"call_id", kIntNotNull, "calls.id"},
+    {"statement_id", kInt, "statements.id; null: it is no statement"},
+    {"t_ns", kIntNotNull, "when"},
+    {"region_id", kIntNotNull, "region"},
+    {"version", kIntNotNull, "its version"},
+    {"key", kBlob, "key, encoded"},
+    {"range_start", kBlob, "range, encoded; empty: -infinity"},
+    {"range_end", kBlob, "its end; empty: +infinity"},
+    {"note", kTextNotNull, "for people: too wide, inside what PD said, …"},
+    {"ref_ns", kIntNotNull, "when, reference clock; t_ns itself if the clocks are unrelated"},
+    {"count", kIntNotNull, "how many times, of an `again` line"},
+};
+
+constexpr ColumnDescription kHosts[] = {
+    {"n", kKey, "position in the report"},
+    {"host", kTextNotNull, "its name if given, else its address"},
+    {"address", kTextNotNull, "its address"},
+    {"role", kTextNotNull, "tidb, pd, tikv, client, unknown"},
+    {"clock_offset_ns", kInt, "to add to the reference's clock to get this host's; null: not known"},
+    {"offset_error_ns", kInt, "the offset is right within this"},
+    {"reference", kTextNotNull, "host whose clock is the reference"},
+};
+
+constexpr ColumnDescription kBenign[] = {
+    {"name", "TEXT PRIMARY KEY NOT NULL", "stale_route, not_leader, server_is_busy, …"},
+    {"count", kIntNotNull, "how many"},
+};
+
+constexpr ColumnDescription kReportLosses[] = {
+    {"n", kKey, "position in the report"},
+    {"host", kTextNotNull, "host that lost something"},
+    {"kind", kTextNotNull, "what was lost"},
+    {"count", kIntNotNull, "how many"},
+    {"first_ns", kIntNotNull, "from when; 0: not known"},
+    {"last_ns", kIntNotNull, "until when; 0: not known"},
+};
+
+constexpr ColumnDescription kAbout[] = {
+    {"name", "TEXT PRIMARY KEY NOT NULL", "calls: logical calls of the last report; created_by: version"},
+    {"value", kTextNotNull, "its value"},
+};
+
+constexpr ColumnDescription kColumns[] = {
+    {"table_name", kTextNotNull, "table or view"},
+    {"column_name", kText, "column; null: the table itself"},
+    {"type", kTextNotNull, "type"},
+    {"meaning", kTextNotNull, "what it says"},
+};
+
+constexpr ColumnDescription kClockOffsets[] = {
+    {"host", kText, "host"},
+    {"reference", kText, "host whose clock is the reference"},
+    {"offset_ns", kInt, "to add to the reference's clock to get this host's"},
+    {"error_ns", kInt, "the offset is right within this"},
+};
+
+constexpr ColumnDescription kRegions[] = {
+    {"region_id", kInt, "region"},
+    {"version", kInt, "its version; two rows of one (region_id, version) contradict each other"},
+    {"start_key", kBlob, "start, encoded; empty: -infinity"},
+    {"end_key", kBlob, "end, encoded; empty: +infinity"},
+    {"statements", kInt, "how often it was said"},
+    {"first_ns", kInt, "when first, by the observers' clocks"},
+    {"last_ns", kInt, "when last"},
+    {"sources", kText, "which messages said it"},
+};
+
+constexpr ColumnDescription kStores[] = {
+    {"store_id", kInt, "store"},       {"server", kText, "address:port that requests for it were sent to"},
+    {"calls", kInt, "how many calls"}, {"first_ns", kInt, "when first, by the observers' clocks"},
+    {"last_ns", kInt, "when last"},
+};
+
+constexpr TableDescription kSchema[] = {
+    {"agents", "every start of an agent, and how far it is stored", kAgents, ", UNIQUE (agent_key, epoch)",
+     false, nullptr},
+    {"methods", "names of calls", kMethods, "", false, nullptr},
+    {"connections", "TCP connections, as each agent knew them", kConnections, "", false, nullptr},
+    {"call_rows", "observations of calls with numbers for names; `calls` is for people", kCallRows, "", false,
+     nullptr},
+    {"calls", "observations of calls: a unary call, a sub-command, a stream's message, a stream", kCalls, "",
+     false, kCallsView},
+    {"call_keys", "keys and ranges that calls ask for", kCallKeys, ", PRIMARY KEY (call_id, side, n)", true,
+     nullptr},
+    {"routes", "where requests were sent: region, epoch, peer", kRoutes, ", PRIMARY KEY (call_id, n)", true,
+     nullptr},
+    {"asked_regions", "regions that PD was asked for by number", kAskedRegions, ", PRIMARY KEY (call_id, n)",
+     true, nullptr},
+    {"statements", "messages that say: region R at version V spans [start, end)", kStatements, "", false,
+     nullptr},
+    {"errors", "errors in responses, structured or parsed from text", kErrors,
+     ", PRIMARY KEY (call_id, side, n)", true, nullptr},
+    {"record_batches", "the records as they arrived, for reading them again", kRecordBatches, "", false,
+     nullptr},
+    {"losses", "what agents could not tell", kLosses, "", false, nullptr},
+    {"verdicts", "who is wrong", kVerdicts, "", false, nullptr},
+    {"inconclusive", "wrong ranges of which nobody can be told guilty", kInconclusive, "", false, nullptr},
+    {"verdict_notes", "what weakens a verdict, or is missing for one", kVerdictNotes,
+     ", PRIMARY KEY (owner, owner_id, kind, n)", true, nullptr},
+    {"occurrences", "calls and statements that show a verdict's fault", kOccurrences,
+     ", PRIMARY KEY (verdict_id, n)", true, nullptr},
+    {"evidence", "who said what when, for each verdict", kEvidence, "", false, nullptr},
+    {"hosts", "hosts and their clocks", kHosts, "", false, nullptr},
+    {"benign", "things that look like faults and are none", kBenign, "", true, nullptr},
+    {"report_losses", "losses as the last report names them", kReportLosses, "", false, nullptr},
+    {"about", "about this database and its last report", kAbout, "", true, nullptr},
+    {"columns", "this documentation", kColumns, "", false, nullptr},
+    {"clock_offsets", "clocks against the reference", kClockOffsets, "", false,
+     "SELECT host, reference, clock_offset_ns AS offset_ns, offset_error_ns AS error_ns FROM hosts"
+     " WHERE clock_offset_ns IS NOT NULL"},
+    {"regions", "distinct ranges that were stated for regions", kRegions, "", false,
+     "SELECT region_id, version, start_key, end_key, count(*) AS statements, min(t_ns) AS first_ns,"
+     " max(t_ns) AS last_ns, group_concat(DISTINCT source) AS sources FROM statements"
+     " GROUP BY region_id, version, start_key, end_key"},
+    {"stores", "stores and the addresses that serve them", kStores, "", false,
+     "SELECT c.store_id AS store_id, n.server AS server, count(*) AS calls, min(c.req_first_ns) AS first_ns,"
+     " max(c.req_first_ns) AS last_ns FROM call_rows c JOIN connections n ON n.id = c.connection"
+     " WHERE c.store_id > 0 AND c.flags & 2 = 0 GROUP BY c.store_id, n.server"},
+};
+
+std::string Quoted(const char* text) {
+  std::string out = "'";
+  for (const char* p = text; *p != '\0'; ++p) {
+    if (*p == '\'') out += '\'';
+    out += *p;
+  }
+  return out + "'";
+}
+
+}  // namespace
+
+std::span<const TableDescription> Schema() {
+  return kSchema;
+}
+
+std::string CreationSql() {
+  std::string sql;
+  for (const TableDescription& table : kSchema) {
+    if (table.view != nullptr) {
+      sql += std::string("CREATE VIEW ") + table.name + " AS " + table.view + ";\n";
+      continue;
+    }
+    sql += std::string("CREATE TABLE ") + table.name + " (";
+    const char* comma = "";
+    for (const ColumnDescription& column : table.columns) {
+      sql += std::string(comma) + "\"" + column.name + "\" " + column.type;
+      comma = ", ";
+    }
+    sql +=
+        std::string(table.constraints) + ") STRICT" + (table.without_rowid ? ", WITHOUT ROWID" : "") + ";\n";
+  }
+  for (const TableDescription& table : kSchema) {
+    sql += "INSERT INTO columns VALUES (" + Quoted(table.name) + ", NULL, " +
+           (table.view != nullptr ? "'view'" : "'table'") + ", " + Quoted(table.meaning) + ");\n";
+    for (const ColumnDescription& column : table.columns) {
+      const std::string type(column.type);
+      sql += "INSERT INTO columns VALUES (" + Quoted(table.name) + ", " + Quoted(column.name) + ", " +
+             Quoted(type.substr(0, type.find(' ')).c_str()) + ", " + Quoted(column.meaning) + ");\n";
+    }
+  }
+  sql += "PRAGMA application_id = " + std::to_string(kApplicationId) + ";\n";
+  sql += "PRAGMA user_version = " + std::to_string(kSchemaVersion) + ";\n";
+  return sql;
+}
+
+}  // namespace keytrail

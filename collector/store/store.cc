@@ -1,0 +1,354 @@
+#include "collector/store/store.h"
+
+#include <chrono>
+#include <cstring>
+
+#include "collector/store/schema.h"
+#include "collector/store/store_state.h"
+#include "common/limits.h"
+
+namespace keytrail {
+
+namespace {
+
+int64_t WallClockNs() {
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(
+             std::chrono::system_clock::now().time_since_epoch())
+      .count();
+}
+
+// A path as a URI's path: SQLite reads %XX, ? and # in it.
+std::string ImmutableUri(const std::string& path) {
+  std::string uri = "file:";
+  for (char c : path) {
+    if (c == '%' || c == '?' || c == '#') {
+      char hex[4];
+      std::snprintf(hex, sizeof hex, "%%%02X", static_cast<unsigned>(c));
+      uri += hex;
+    } else {
+      uri += c;
+    }
+  }
+  return uri + "?immutable=1";
+}
+
+}  // namespace
+
+Error Store::State::Failed(const std::string& doing) const {
+  std::string text = "database '" + path + "': " + doing + ": ";
+  if (!db) return Error{text + "out of memory"};
+  text += sqlite3_errmsg(db.get());
+  const int system = sqlite3_system_errno(db.get());
+  const int code = sqlite3_errcode(db.get()) & 0xFF;
+  if (system != 0 && (code == SQLITE_CANTOPEN || code == SQLITE_IOERR || code == SQLITE_FULL)) {
+    text += std::string(" (") + std::strerror(system) + ")";
+  }
+  return Error{text};
+}
+
+Status Store::State::Execute(const std::string& sql) {
+  if (sqlite3_exec(db.get(), sql.c_str(), nullptr, nullptr, nullptr) == SQLITE_OK) return Done{};
+  return Failed("cannot write");
+}
+
+Result<int64_t> Store::State::Number(const std::string& sql) {
+  Result<SqlStatement> statement = SqlStatement::Prepare(db.get(), sql);
+  if (!statement || statement->Step() != SQLITE_ROW) return Failed("cannot read");
+  return statement->ColumnSigned(0);
+}
+
+Status Store::State::OpenFile(const std::string& name, int flags) {
+  sqlite3* opened = nullptr;
+  const int code = sqlite3_open_v2(name.c_str(), &opened, flags | SQLITE_OPEN_NOMUTEX, nullptr);
+  db.reset(opened);
+  if (code != SQLITE_OK) return Failed("cannot open");
+  sqlite3_extended_result_codes(opened, 1);
+  sqlite3_busy_timeout(opened, 10000);
+  // What stands in a file's schema is not trusted: it may come from anywhere.
+  sqlite3_db_config(opened, SQLITE_DBCONFIG_DEFENSIVE, 1, nullptr);
+  sqlite3_db_config(opened, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, nullptr);
+  return AddSqlFunctions(opened);
+}
+
+// Error if the file is no database, not ours, or of another version. An empty one passes.
+Status Store::State::CheckOurs() {
+  const Result<int64_t> tables = Number("SELECT count(*) FROM sqlite_schema");
+  if (!tables) return Error{tables.error()};
+  const Result<int64_t> application = Number("PRAGMA application_id");
+  const Result<int64_t> version = Number("PRAGMA user_version");
+  if (!application || !version) return Failed("cannot read");
+  if (*application == kApplicationId && *version == kSchemaVersion) return Done{};
+  if (*tables == 0 && *application == 0 && *version == 0 && !read_only) return Done{};
+  const std::string where = "database '" + path + "' ";
+  if (*application != kApplicationId) return Error{where + "was not written by keytrail"};
+  if (*version > kSchemaVersion) {
+    return Error{where + "was written by a newer keytrail (schema " + std::to_string(*version) +
+                 ", this one knows " + std::to_string(kSchemaVersion) + ")"};
+  }
+  return Error{where + "was written by an older keytrail (schema " + std::to_string(*version) +
+               "), which this one cannot read"};
+}
+
+Status Store::State::PrepareWriting() {
+  const struct {
+    SqlStatement* statement;
+    const char* sql;
+  } kStatements[] = {
+      {&begin, "BEGIN IMMEDIATE"},
+      {&commit, "COMMIT"},
+      {&rollback, "ROLLBACK"},
+      {&add_batch, "INSERT INTO record_batches VALUES (?, ?, ?, ?, ?)"},
+      {&add_loss, "INSERT INTO losses VALUES (NULL, ?, ?, ?, ?, ?)"},
+      {&move_agent, "UPDATE agents SET last_sequence = ?, last_seen_ns = ? WHERE id = ?"},
+      {&data_version, "PRAGMA data_version"},
+  };
+  for (const auto& s : kStatements) {
+    Result<SqlStatement> prepared = SqlStatement::Prepare(db.get(), s.sql);
+    if (!prepared) return Failed("cannot prepare");
+    *s.statement = std::move(*prepared);
+  }
+  const Status ready = writer.Prepare(db.get());
+  if (!ready.ok()) return Error{"database '" + path + "': " + ready.error()};
+  return Done{};
+}
+
+Store::Store() : state_(std::make_unique<State>()) {}
+Store::~Store() {
+  if (state_->in_transaction) Rollback();
+}
+
+Result<std::unique_ptr<Store>> Store::Open(const std::string& path) {
+  std::unique_ptr<Store> store(new Store);
+  State& s = *store->state_;
+  s.path = path;
+  Status status = s.OpenFile(path, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE);
+  if (status.ok()) status = s.CheckOurs();
+  if (!status.ok()) return Error{status.error()};
+  if (sqlite3_db_readonly(s.db.get(), "main") == 1) {
+    return Error{"database '" + path + "' is not writable"};
+  }
+  // A larger checkpoint interval than SQLite's 1,000 pages: the same pages are written over and over.
+  status = s.Execute(
+      "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA wal_autocheckpoint = 4000;"
+      "PRAGMA cache_size = -32768; PRAGMA temp_store = MEMORY;");
+  if (!status.ok()) return Error{status.error()};
+  const Result<int64_t> application = s.Number("PRAGMA application_id");
+  if (!application) return Error{application.error()};
+  if (*application != kApplicationId) {
+    status = s.Execute("BEGIN IMMEDIATE;" + CreationSql() + "COMMIT;");
+    if (!status.ok()) return Error{status.error()};
+  }
+  status = s.PrepareWriting();
+  if (!status.ok()) return Error{status.error()};
+  return store;
+}
+
+Result<std::unique_ptr<Store>> Store::OpenReadOnly(const std::string& path) {
+  std::unique_ptr<Store> store(new Store);
+  State& s = *store->state_;
+  s.path = path;
+  s.read_only = true;
+  Status status = s.OpenFile(path, SQLITE_OPEN_READONLY);
+  if (!status.ok()) return Error{status.error()};
+  status = s.CheckOurs();
+  if (!status.ok() && (sqlite3_errcode(s.db.get()) & 0xFF) == SQLITE_CANTOPEN) {
+    // WAL needs a file beside the database, which a read-only medium does not give; nobody writes there then.
+    const Status again = s.OpenFile(ImmutableUri(path), SQLITE_OPEN_READONLY | SQLITE_OPEN_URI);
+    if (again.ok()) status = s.CheckOurs();
+  }
+  if (!status.ok()) return Error{status.error()};
+  return store;
+}
+
+// ---------------------------------------------------------------------------------------------------------
+
+Result<AgentRow> Store::RegisterAgent(const std::string& agent_key, const std::string& name,
+                                      const std::string& role, uint64_t epoch) {
+  AgentRow agent;
+  agent.agent_key = agent_key;
+  agent.name = name;
+  agent.role = role;
+  agent.epoch = epoch;
+  return RegisterAgent(agent);
+}
+
+Result<AgentRow> Store::RegisterAgent(const AgentRow& agent) {
+  State& s = *state_;
+  Result<SqlStatement> statement = SqlStatement::Prepare(
+      s.db.get(),
+      "INSERT INTO agents (agent_key, epoch, name, role, hostname, version, input, first_seen_ns, "
+      "last_seen_ns,"
+      " last_sequence) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?8, 0) ON CONFLICT (agent_key, epoch) DO "
+      "UPDATE"
+      " SET name = ?3, role = ?4, hostname = ?5, version = ?6, input = ?7, last_seen_ns = ?8"
+      " RETURNING id, last_sequence");
+  if (!statement) return s.Failed("cannot add an agent");
+  statement->Text(agent.agent_key).Number(agent.epoch).TextOrNull(agent.name).TextOrNull(agent.role);
+  statement->TextOrNull(agent.hostname).TextOrNull(agent.version).TextOrNull(agent.input);
+  if (statement->Signed(WallClockNs()).Step() != SQLITE_ROW) return s.Failed("cannot add an agent");
+  AgentRow row = agent;
+  row.id = static_cast<uint32_t>(statement->ColumnNumber(0));
+  row.last_sequence = statement->ColumnNumber(1);
+  if (statement->Step() != SQLITE_DONE) return s.Failed("cannot add an agent");
+  return row;
+}
+
+Result<std::vector<AgentRow>> Store::Agents() {
+  Result<SqlStatement> statement =
+      SqlStatement::Prepare(state_->db.get(),
+                            "SELECT id, agent_key, name, role, epoch, last_sequence, hostname, version, "
+                            "input FROM agents ORDER BY id");
+  if (!statement) return state_->Failed("cannot read agents");
+  std::vector<AgentRow> rows;
+  int code = 0;
+  while ((code = statement->Step()) == SQLITE_ROW) {
+    AgentRow& row = rows.emplace_back();
+    row.id = static_cast<uint32_t>(statement->ColumnNumber(0));
+    row.agent_key = statement->ColumnText(1);
+    row.name = statement->ColumnText(2);
+    row.role = statement->ColumnText(3);
+    row.epoch = statement->ColumnNumber(4);
+    row.last_sequence = statement->ColumnNumber(5);
+    row.hostname = statement->ColumnText(6);
+    row.version = statement->ColumnText(7);
+    row.input = statement->ColumnText(8);
+  }
+  if (code != SQLITE_DONE) return state_->Failed("cannot read agents");
+  return rows;
+}
+
+// ---------------------------------------------------------------------------------------------------------
+
+// Numbers that were remembered are stale after somebody else wrote, or after a rollback.
+Status Store::State::ReloadAfterOthers() {
+  if (data_version.Step() != SQLITE_ROW) return Failed("cannot read");
+  const int64_t version = data_version.ColumnSigned(0);
+  data_version.Reset();
+  if (version == seen_data_version) return Done{};
+  const Result<int64_t> last = Number("SELECT coalesce(max(id), 0) FROM call_rows");
+  if (!last) return Error{last.error()};
+  next_call_id = static_cast<uint64_t>(*last) + 1;
+  const Status loaded = writer.Reload();
+  if (!loaded.ok()) return Failed("cannot read");
+  seen_data_version = version;
+  return Done{};
+}
+
+Status Store::Begin() {
+  State& s = *state_;
+  if (!s.begin.Run()) return s.Failed("cannot begin a transaction");
+  s.in_transaction = true;
+  const Status reloaded = s.ReloadAfterOthers();
+  if (!reloaded.ok()) Rollback();
+  return reloaded;
+}
+
+Result<uint64_t> Store::Add(uint32_t agent, const CallRecord& call) {
+  State& s = *state_;
+  const bool full =
+      s.records.records() >= limits::kMaxBatchRecords || s.records.bytes() >= limits::kMaxBatchBytes;
+  if ((full || s.records_agent != agent) && !s.WriteRecords()) return s.Failed("cannot write records");
+  const uint64_t id = s.next_call_id++;
+  if (s.records.records() == 0) {
+    s.first_call_id = id;
+    s.records_agent = agent;
+  }
+  s.records.Add(call);
+  if (!s.writer.Write(id, agent, call)) return s.Failed("cannot write a call");
+  return id;
+}
+
+// The records of the open transaction so far, whole, as one row.
+bool Store::State::WriteRecords() {
+  const size_t count = records.records();
+  if (count == 0) return true;
+  const std::string payload = records.Finish();
+  const std::string compressed = CompressBatch(payload);
+  add_batch.Number(first_call_id).Number(records_agent).Number(count).Number(payload.size());
+  return add_batch.Blob(AsBytes(compressed)).Run();
+}
+
+Status Store::AddLoss(uint32_t agent, const std::string& kind, uint64_t count, int64_t first_ns,
+                      int64_t last_ns) {
+  SqlStatement& s = state_->add_loss;
+  s.Number(agent).Text(kind).Number(count);
+  for (int64_t t : {first_ns, last_ns}) s.NumberOrNull(t != 0, static_cast<uint64_t>(t));
+  if (!s.Run()) return state_->Failed("cannot write a loss");
+  return Done{};
+}
+
+Status Store::Commit(uint32_t agent, uint64_t sequence) {
+  State& s = *state_;
+  if (!s.WriteRecords() || !s.move_agent.Number(sequence).Signed(WallClockNs()).Number(agent).Run() ||
+      !s.commit.Run()) {
+    return s.Failed("cannot commit");
+  }
+  s.in_transaction = false;
+  return Done{};
+}
+
+void Store::Rollback() {
+  State& s = *state_;
+  (void)s.records.Finish();
+  // After a full disk SQLite has rolled back by itself, and this fails: that is well.
+  (void)s.rollback.Run();
+  s.in_transaction = false;
+  s.seen_data_version = -1;
+}
+
+// ---------------------------------------------------------------------------------------------------------
+
+Status Store::ForEachCall(
+    const std::function<void(uint32_t agent, uint64_t call_id, const CallRecord&)>& visit) {
+  State& s = *state_;
+  Result<SqlStatement> batches = SqlStatement::Prepare(
+      s.db.get(), "SELECT first_call_id, agent, size, payload FROM record_batches ORDER BY first_call_id");
+  if (!batches) return s.Failed("cannot read records");
+  OwnedRecord record;
+  std::string payload;
+  int code = 0;
+  while ((code = batches->Step()) == SQLITE_ROW) {
+    uint64_t id = batches->ColumnNumber(0);
+    const uint32_t agent = static_cast<uint32_t>(batches->ColumnNumber(1));
+    const auto damaged = [&](const std::string& why) {
+      return Error{"database '" + s.path + "': records from call " + std::to_string(id) + " on: " + why};
+    };
+    const Status whole = DecompressBatch(batches->ColumnBytes(3), batches->ColumnNumber(2), payload);
+    if (!whole.ok()) return damaged(whole.error());
+    BatchReader reader(AsBytes(payload));
+    for (;;) {
+      const Result<bool> more = reader.Next(record);
+      if (!more) return damaged(more.error());
+      if (!*more) break;
+      visit(agent, id++, record.call);
+    }
+  }
+  if (code != SQLITE_DONE) return s.Failed("cannot read records");
+  return Done{};
+}
+
+Status Store::ForEachLoss(const std::function<void(const LossRow&)>& visit) {
+  Result<SqlStatement> losses = SqlStatement::Prepare(
+      state_->db.get(), "SELECT agent, kind, count, first_ns, last_ns FROM losses ORDER BY id");
+  if (!losses) return state_->Failed("cannot read losses");
+  int code = 0;
+  while ((code = losses->Step()) == SQLITE_ROW) {
+    LossRow row;
+    row.agent = static_cast<uint32_t>(losses->ColumnNumber(0));
+    row.kind = losses->ColumnText(1);
+    row.count = losses->ColumnNumber(2);
+    row.first_ns = losses->ColumnSigned(3);
+    row.last_ns = losses->ColumnSigned(4);
+    visit(row);
+  }
+  if (code != SQLITE_DONE) return state_->Failed("cannot read losses");
+  return Done{};
+}
+
+Result<uint64_t> Store::CallCount() {
+  const Result<int64_t> count = state_->Number("SELECT count(*) FROM call_rows");
+  if (!count) return Error{count.error()};
+  return static_cast<uint64_t>(*count);
+}
+
+}  // namespace keytrail

@@ -1,0 +1,84 @@
+// What a Store consists of; shared by the files of this room.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+
+#include "collector/store/sqlite_handle.h"
+#include "collector/store/store.h"
+
+namespace keytrail {
+
+// Writes the rows of calls. Interned numbers (methods, connections) are remembered between calls.
+class CallWriter {
+ public:
+  // Error: SQLite's words.
+  Status Prepare(sqlite3* db);
+  // Another connection or a rollback may have changed what was remembered: read it again.
+  Status Reload();
+  // False on an error of SQLite (sqlite3_errmsg tells).
+  bool Write(uint64_t call_id, uint32_t agent, const CallRecord& call);
+
+ private:
+  struct ConnectionKey {
+    uint32_t agent = 0;
+    uint64_t serial = 0;
+    Endpoint client;
+    Endpoint server;
+    bool client_known = false;
+    bool joined_at_start = false;
+    friend bool operator==(const ConnectionKey&, const ConnectionKey&) = default;
+  };
+  struct ConnectionHash {
+    size_t operator()(const ConnectionKey& k) const {
+      return std::hash<uint64_t>()(k.serial * 0x9E3779B97F4A7C15u + k.agent);
+    }
+  };
+
+  bool MethodId(const CallRecord& call, int64_t& id);
+  bool ConnectionId(uint32_t agent, const CallRecord& call, int64_t& id);
+  bool WriteRow(uint64_t call_id, uint32_t agent, int64_t connection, int64_t method, const CallRecord& call);
+  bool WriteKeys(uint64_t call_id, int side, const MessageFacts& facts);
+  bool WriteRoutes(uint64_t call_id, const MessageFacts& facts);
+  bool WriteStatements(uint64_t call_id, uint32_t first, TimeNs time, const MessageFacts& facts);
+  bool WriteErrors(uint64_t call_id, int side, const MessageFacts& facts);
+  Bytes Encoded(Bytes key, KeyForm form, bool raw_keyspace, bool is_bound, std::string& room) const;
+
+  sqlite3* db_ = nullptr;
+  SqlStatement call_, key_, route_, asked_, statement_, error_, method_, connection_;
+  std::unordered_map<std::string, int64_t> methods_;
+  std::unordered_map<ConnectionKey, int64_t, ConnectionHash> connections_;
+  std::string room_a_, room_b_, room_c_, room_d_, room_e_;
+};
+
+struct Store::State {
+  std::string path;
+  bool read_only = false;
+  std::unique_ptr<sqlite3, SqliteClose> db;
+  CallWriter writer;
+  SqlStatement begin, commit, rollback, add_batch, add_loss, move_agent, data_version;
+  int64_t seen_data_version = -1;
+
+  uint64_t next_call_id = 1;
+  BatchEncoder records;  // of the open transaction, since first_call_id
+  uint64_t first_call_id = 0;
+  uint32_t records_agent = 0;
+  bool in_transaction = false;
+
+  // The last error of SQLite, with the path.
+  Error Failed(const std::string& doing) const;
+  Status Execute(const std::string& sql);
+  Result<int64_t> Number(const std::string& sql);
+  Status OpenFile(const std::string& path, int flags);
+  Status CheckOurs();
+  Status PrepareWriting();
+  Status ReloadAfterOthers();
+  bool WriteRecords();
+};
+
+// tidb_key, encode_key, decode_key, tso_time, in_range.
+Status AddSqlFunctions(sqlite3* db);
+
+}  // namespace keytrail
