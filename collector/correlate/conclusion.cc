@@ -297,6 +297,29 @@ std::string ClocksText(const Scene& scene, const Cause& cause) {
   return "clocks (" + text + " against " + scene.Label(reference) + ")";
 }
 
+// What makes a verdict sure, for people: the clocks, the sides seen, what was lost.
+std::vector<std::string> SureOf(const Scene& scene, const Judge& judge, const Cause& cause) {
+  std::vector<std::string> out;
+  if (const std::string clocks = ClocksText(scene, cause); !clocks.empty()) out.push_back(clocks);
+  const bool told = EvidenceWriter(scene, judge, cause).Source().has_value();
+  if (told && !cause.complaints.empty()) {
+    out.push_back("what was told, asked and refused was all seen");
+  } else if (cause.complaints.empty() && !cause.wrong.empty()) {
+    out.push_back("nobody was refused because of it so far");
+  }
+  std::set<uint32_t> touched = {cause.client_host, scene.hosts.OfEndpoint(cause.server)};
+  for (const ToldAt& w : cause.wrong) touched.insert(w.said->speaker_host);
+  const bool lost = std::any_of(scene.losses.begin(), scene.losses.end(), [&](const LossDescription& loss) {
+    if (!HidesMessages(loss.kind) || loss.count == 0) return false;
+    for (uint16_t a = 0; a < scene.log.agents().size(); ++a) {
+      if (scene.log.agents()[a].number == loss.agent && touched.contains(scene.hosts.OfAgent(a))) return true;
+    }
+    return false;
+  });
+  if (!lost) out.push_back("no packet lost in their captures");
+  return out;
+}
+
 template <typename T>
 void FillCommon(const Scene& scene, const Judge& judge, const Cause& cause, T& out,
                 std::vector<Occurrence>& occurrences) {
@@ -333,7 +356,7 @@ Verdict MakeVerdict(const Scene& scene, const Judge& judge, const Cause& cause) 
   FillCommon(scene, judge, cause, v, v.occurrence_list);
   v.weakened_by.assign(cause.weakened.begin(), cause.weakened.end());
   v.culprit = Sentence(scene, judge, cause).Culprit();
-  if (const std::string clocks = ClocksText(scene, cause); !clocks.empty()) v.sure_of.push_back(clocks);
+  v.sure_of = SureOf(scene, judge, cause);
   return v;
 }
 

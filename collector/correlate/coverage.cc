@@ -6,17 +6,12 @@
 #include "collector/correlate/judge.h"
 
 namespace keytrail::correlate {
-namespace {
-
-// Kinds of loss that can hide an answer. Others (unknown links, HTTP/1, header fields) cannot.
 bool HidesMessages(const std::string& kind) {
   static constexpr std::array<std::string_view, 9> kKinds = {
       "kernel_drops", "interface_drops", "queue_drops", "records_dropped",     "gaps",
       "gap_bytes",    "packets_cut",     "shed",        "messages_undecodable"};
   return std::find(kKinds.begin(), kKinds.end(), kind) != kKinds.end() || kind.rfind("cap_", 0) == 0;
 }
-
-}  // namespace
 
 std::string Judge::HostText(uint32_t host) const {
   const Host& h = scene_.hosts[host];

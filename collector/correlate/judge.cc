@@ -318,18 +318,17 @@ Judge::Blame Judge::JudgeWithoutRoute(const RegionCase& c, const CaseComplaint& 
       return blame;
     }
   }
-  if (pd_holds && c.pd_contradicts && !c.tikv_contradicts) {
-    // PD gave the wrong range to others; this client's own answer was not seen.
-    blame = BlamePd(c, blame.told_range);
-    blame.rule = "5";
-    blame.certain = false;
-    blame.weakened.push_back("the answer that gave " + HostText(client) + " this route was not captured");
-    return blame;
-  }
   blame.told_range = kNone;
   blame.decided = false;
   blame.rule = "5";
   const auto hidden = NotCovered(client, scene_.ServerHost(k.complaint->observation));
+  if (pd_holds && c.pd_contradicts && !c.tikv_contradicts) {
+    // PD gave the wrong range to others; whether to this client, too, was not seen.
+    blame.suspects = {Component::kTidb, Component::kPd};
+    blame.missing = hidden;
+    blame.missing.push_back("the answer that gave " + HostText(client) + " this route");
+    return blame;
+  }
   if (pd_holds || store_holds) {
     blame.suspects = {Component::kPd, Component::kTikv};
     blame.missing = hidden;

@@ -60,6 +60,9 @@ struct Cause {
   std::vector<ServedOutside> served;
 };
 
+// Kinds of loss that can hide an answer; others (unknown links, header fields) cannot.
+bool HidesMessages(const std::string& kind);
+
 class Judge {
  public:
   explicit Judge(const Scene& scene);
