@@ -271,8 +271,8 @@ struct CallRecord {
   std::string_view command;  // BatchCommands oneof name ("Get"); empty otherwise
   uint32_t stream = 0;
   std::optional<uint64_t> request_id;
-  // Capture clock. For unary calls HEADERS and trailers count as bytes of the call, for the others the
-  // message (its 5-byte prefix included).
+  // Capture clock. For unary calls and for streams HEADERS and trailers count as bytes of the call, for the
+  // others the message alone (its 5-byte prefix included).
   TimeNs req_first;
   TimeNs req_last;
   TimeNs resp_first;

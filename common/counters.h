@@ -40,10 +40,13 @@ namespace keytrail {
   X(kHeaderBlocks, "header_blocks")                        \
   X(kHeaderBlocksMalformed, "header_blocks_malformed")     \
   X(kHeaderFieldsUnknown, "header_fields_unknown")         \
+  X(kStreams, "http2_streams")                             \
+  X(kStreamsNotGrpc, "http2_streams_not_grpc")             \
   X(kMessages, "messages")                                 \
   X(kMessagesCompressed, "messages_compressed")            \
   X(kMessagesUndecodable, "messages_undecodable")          \
   X(kMessagesMalformed, "messages_malformed")              \
+  X(kMessagesLost, "messages_lost")                        \
   X(kCallsHeader, "calls_header")                          \
   X(kCallsSlot, "calls_slot")                              \
   X(kCallsShape, "calls_shape")                            \

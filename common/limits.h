@@ -16,7 +16,9 @@ inline constexpr int kSnapLen = 262144;
 inline constexpr size_t kMaxConnections = 65536;
 // Out-of-order bytes held for one direction of one connection: several times the largest window seen.
 inline constexpr size_t kMaxHeldBytesPerDirection = 4u << 20;
-// ... and for all connections together.
+// ... and their number: tiny segments cost more than their bytes.
+inline constexpr size_t kMaxHeldSegmentsPerDirection = 8192;
+// ... and bytes for all connections together.
 inline constexpr size_t kMaxHeldBytes = 64u << 20;
 // A hole that the peer has acknowledged is a loss of the capture, not of the network. It is given up when
 // this many further segments of the connection have passed: more than any reordering by a NIC or `any`.

@@ -64,8 +64,8 @@ std::span<const T> Clipped(const std::vector<T>& list, size_t cap) {
 // Every field of a message of plain fields, through `visit`.
 template <class Visit>
 bool ReadFields(Bytes b, ByteArena& arena, const Visit& visit) {
-  WireCursor in(b);
-  WireField field;
+  RecordCursor in(b);
+  RecordField field;
   while (in.Next(field)) {
     FieldReader take(field, arena);
     visit(take);
@@ -79,7 +79,7 @@ bool ReadFields(Bytes b, ByteArena& arena, const Visit& visit) {
 // ---------------------------------------------------------------------------------------------------------
 
 struct BatchEncoder::State {
-  WireWriter out;
+  RecordWriter out;
   std::unordered_map<std::string, uint32_t, TextHash, std::equal_to<>> names;
   std::unordered_map<ConnectionEntry, uint32_t, ConnectionHash> connections;
   uint64_t last_time = 0;
@@ -307,7 +307,7 @@ std::string BatchEncoder::Finish() {
 struct BatchReader::State {
   explicit State(Bytes payload) : cursor(payload) {}
 
-  WireCursor cursor;
+  RecordCursor cursor;
   std::vector<Bytes> names;
   std::vector<ConnectionEntry> connections;
   std::vector<LossRecord> losses;
@@ -315,16 +315,16 @@ struct BatchReader::State {
   uint64_t last_time = 0;
   ByteArena scratch;
 
-  bool Name(const WireField& field, ByteArena& arena, std::string_view& text);
+  bool Name(const RecordField& field, ByteArena& arena, std::string_view& text);
   bool Connection(Bytes b);
   bool Loss(Bytes b);
   bool Record(Bytes b, OwnedRecord& record);
-  bool Time(const WireField& field, TimeNs& time);
+  bool Time(const RecordField& field, TimeNs& time);
   bool Facts(Bytes b, MessageFacts& facts);
-  static bool Numbers(const WireField& field, size_t cap, std::vector<uint64_t>& numbers);
+  static bool Numbers(const RecordField& field, size_t cap, std::vector<uint64_t>& numbers);
   bool Statement(Bytes b, MessageFacts& facts);
   static bool Fault(Bytes b, MessageFacts& facts);
-  bool ListItem(const WireField& field, MessageFacts& facts);
+  bool ListItem(const RecordField& field, MessageFacts& facts);
 };
 
 BatchReader::BatchReader(Bytes payload) : state_(std::make_unique<State>(payload)) {}
@@ -334,8 +334,8 @@ const std::vector<LossRecord>& BatchReader::losses() const {
   return state_->losses;
 }
 
-bool BatchReader::State::Name(const WireField& field, ByteArena& arena, std::string_view& text) {
-  if (field.type != WireType::kVarint || field.value > names.size()) return false;
+bool BatchReader::State::Name(const RecordField& field, ByteArena& arena, std::string_view& text) {
+  if (field.type != RecordWireType::kVarint || field.value > names.size()) return false;
   text = field.value == 0 ? std::string_view() : AsText(arena.Copy(names[field.value - 1]));
   return true;
 }
@@ -384,20 +384,20 @@ bool BatchReader::State::Loss(Bytes b) {
   return good;
 }
 
-bool BatchReader::State::Time(const WireField& field, TimeNs& time) {
-  if (field.type != WireType::kVarint) return false;
+bool BatchReader::State::Time(const RecordField& field, TimeNs& time) {
+  if (field.type != RecordWireType::kVarint) return false;
   last_time += static_cast<uint64_t>(UnZigZag(field.value));
   time.ns = static_cast<int64_t>(last_time);
   return true;
 }
 
-bool BatchReader::State::Numbers(const WireField& field, size_t cap, std::vector<uint64_t>& numbers) {
-  if (field.type == WireType::kVarint) {
+bool BatchReader::State::Numbers(const RecordField& field, size_t cap, std::vector<uint64_t>& numbers) {
+  if (field.type == RecordWireType::kVarint) {
     numbers.push_back(field.value);
     return numbers.size() <= cap;
   }
-  if (field.type != WireType::kBytes) return false;
-  WireCursor in(field.bytes);
+  if (field.type != RecordWireType::kBytes) return false;
+  RecordCursor in(field.bytes);
   uint64_t n = 0;
   while (in.NextRaw(n)) {
     if (numbers.size() == cap) return false;
@@ -444,8 +444,8 @@ bool BatchReader::State::Fault(Bytes b, MessageFacts& facts) {
 }
 
 // One element of the four lists of messages.
-bool BatchReader::State::ListItem(const WireField& field, MessageFacts& facts) {
-  if (field.type != WireType::kBytes) return false;
+bool BatchReader::State::ListItem(const RecordField& field, MessageFacts& facts) {
+  if (field.type != RecordWireType::kBytes) return false;
   switch (field.number) {
     case 1: {
       if (facts.routes.size() == limits::kMaxKeysPerMessage) return false;
@@ -465,8 +465,8 @@ bool BatchReader::State::ListItem(const WireField& field, MessageFacts& facts) {
 }
 
 bool BatchReader::State::Facts(Bytes b, MessageFacts& facts) {
-  WireCursor in(b);
-  WireField field;
+  RecordCursor in(b);
+  RecordField field;
   while (in.Next(field)) {
     if (field.number <= 4) {
       if (!ListItem(field, facts)) return false;
@@ -502,8 +502,8 @@ bool BatchReader::State::Record(Bytes b, OwnedRecord& record) {
   call = CallRecord{};
   call.kind = CallKind{};
   uint64_t connection = 0;
-  WireCursor in(b);
-  WireField field;
+  RecordCursor in(b);
+  RecordField field;
   while (in.Next(field)) {
     FieldReader take(field, record.strings);
     bool good = true;
@@ -530,13 +530,13 @@ bool BatchReader::State::Record(Bytes b, OwnedRecord& record) {
         good = Time(field, call.resp_last);
         break;
       case 14:
-        good =
-            field.type == WireType::kBytes && call.request == nullptr && Facts(field.bytes, record.request);
+        good = field.type == RecordWireType::kBytes && call.request == nullptr &&
+               Facts(field.bytes, record.request);
         call.request = &record.request;
         break;
       case 15:
-        good =
-            field.type == WireType::kBytes && call.response == nullptr && Facts(field.bytes, record.response);
+        good = field.type == RecordWireType::kBytes && call.response == nullptr &&
+               Facts(field.bytes, record.response);
         call.response = &record.response;
         break;
       case 23:
@@ -562,7 +562,7 @@ bool BatchReader::State::Record(Bytes b, OwnedRecord& record) {
 
 Result<bool> BatchReader::Next(OwnedRecord& record) {
   State& s = *state_;
-  WireField field;
+  RecordField field;
   for (;;) {
     const size_t offset = s.cursor.offset();
     const auto damaged = [&](const char* what) {
@@ -572,7 +572,7 @@ Result<bool> BatchReader::Next(OwnedRecord& record) {
       if (s.cursor.bad()) return damaged("field");
       return false;
     }
-    if (field.number >= kNames && field.number <= kLosses && field.type != WireType::kBytes) {
+    if (field.number >= kNames && field.number <= kLosses && field.type != RecordWireType::kBytes) {
       return damaged("field");
     }
     switch (field.number) {

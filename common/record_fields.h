@@ -111,7 +111,7 @@ void VisitRecord(A& a, T& call) {
 
 class FieldWriter {
  public:
-  explicit FieldWriter(WireWriter& out) : out_(out) {}
+  explicit FieldWriter(RecordWriter& out) : out_(out) {}
 
   void Number(uint32_t field, uint64_t n) {
     if (n != 0) out_.Varint(field, n);
@@ -144,53 +144,53 @@ class FieldWriter {
   }
 
  private:
-  WireWriter& out_;
+  RecordWriter& out_;
 };
 
 // Holds one field; takes it where the number fits. bad() if its type or size does not.
 class FieldReader {
  public:
-  FieldReader(const WireField& field, ByteArena& arena) : field_(field), arena_(arena) {}
+  FieldReader(const RecordField& field, ByteArena& arena) : field_(field), arena_(arena) {}
 
   bool bad() const { return bad_; }
-  const WireField& field() const { return field_; }
+  const RecordField& field() const { return field_; }
 
   template <class N>
   void Number(uint32_t field, N& n) {
-    if (Takes(field, WireType::kVarint)) Assign(n);
+    if (Takes(field, RecordWireType::kVarint)) Assign(n);
   }
   void Fixed(uint32_t field, uint64_t& n) {
-    if (Takes(field, WireType::kFixed64)) n = field_.value;
+    if (Takes(field, RecordWireType::kFixed64)) n = field_.value;
   }
   void Unless(uint32_t field, uint32_t& n, uint32_t) { Number(field, n); }
   template <class N>
   void Optional(uint32_t field, std::optional<N>& n) {
-    if (!Takes(field, WireType::kVarint)) return;
+    if (!Takes(field, RecordWireType::kVarint)) return;
     N value = 0;
     Assign(value);
     n = value;
   }
   template <class E>
   void Enum(uint32_t field, E& e, unsigned largest, E = E{}) {
-    if (!Takes(field, WireType::kVarint)) return;
+    if (!Takes(field, RecordWireType::kVarint)) return;
     if (field_.value > largest) bad_ = true;
     if (!bad_) e = static_cast<E>(field_.value);
   }
   void String(uint32_t field, Bytes& b) {
-    if (Takes(field, WireType::kBytes)) b = arena_.Copy(field_.bytes);
+    if (Takes(field, RecordWireType::kBytes)) b = arena_.Copy(field_.bytes);
   }
   void String(uint32_t field, std::string_view& s) {
-    if (Takes(field, WireType::kBytes)) s = AsText(arena_.Copy(field_.bytes));
+    if (Takes(field, RecordWireType::kBytes)) s = AsText(arena_.Copy(field_.bytes));
   }
   template <class... Bools>
   void Flags(uint32_t field, Bools&... bits) {
-    if (!Takes(field, WireType::kVarint)) return;
+    if (!Takes(field, RecordWireType::kVarint)) return;
     uint64_t n = field_.value;
     ((bits = (n & 1) != 0, n >>= 1), ...);
   }
 
  private:
-  bool Takes(uint32_t field, WireType type) {
+  bool Takes(uint32_t field, RecordWireType type) {
     if (field_.number != field) return false;
     if (field_.type != type) bad_ = true;
     return !bad_;
@@ -204,7 +204,7 @@ class FieldReader {
     }
   }
 
-  const WireField& field_;
+  const RecordField& field_;
   ByteArena& arena_;
   bool bad_ = false;
 };

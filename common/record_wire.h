@@ -12,7 +12,7 @@
 
 namespace keytrail {
 
-enum class WireType : uint8_t { kVarint = 0, kFixed64 = 1, kBytes = 2, kFixed32 = 5 };
+enum class RecordWireType : uint8_t { kVarint = 0, kFixed64 = 1, kBytes = 2, kFixed32 = 5 };
 
 inline uint64_t ZigZag(int64_t n) {
   return static_cast<uint64_t>(n) << 1 ^ static_cast<uint64_t>(n >> 63);
@@ -21,7 +21,7 @@ inline int64_t UnZigZag(uint64_t n) {
   return static_cast<int64_t>(n >> 1 ^ (0 - (n & 1)));
 }
 
-class WireWriter {
+class RecordWriter {
  public:
   size_t size() const { return used_; }
   // Forgets everything after the first `size` bytes.
@@ -42,13 +42,13 @@ class WireWriter {
   }
   void Fixed64(uint32_t field, uint64_t value) {
     uint8_t* p = Room(20);
-    p = Put(p, field << 3 | static_cast<uint32_t>(WireType::kFixed64));
+    p = Put(p, field << 3 | static_cast<uint32_t>(RecordWireType::kFixed64));
     for (int i = 0; i < 8; ++i) *p++ = static_cast<uint8_t>(value >> (8 * i));
     Use(p);
   }
   void String(uint32_t field, Bytes value) {
     uint8_t* p = Room(20 + value.size());
-    p = Put(p, field << 3 | static_cast<uint32_t>(WireType::kBytes));
+    p = Put(p, field << 3 | static_cast<uint32_t>(RecordWireType::kBytes));
     p = Put(p, value.size());
     if (!value.empty()) std::memcpy(p, value.data(), value.size());
     Use(p + value.size());
@@ -58,7 +58,7 @@ class WireWriter {
   // A message or packed list: Begin() leaves one byte for its length, End() makes room if it needs more.
   size_t Begin(uint32_t field) {
     uint8_t* p = Room(20);
-    Use(Put(p, field << 3 | static_cast<uint32_t>(WireType::kBytes)) + 1);
+    Use(Put(p, field << 3 | static_cast<uint32_t>(RecordWireType::kBytes)) + 1);
     return used_;
   }
   void End(size_t begun) {
@@ -96,41 +96,41 @@ class WireWriter {
   size_t used_ = 0;
 };
 
-struct WireField {
+struct RecordField {
   uint32_t number = 0;
-  WireType type = WireType::kVarint;
+  RecordWireType type = RecordWireType::kVarint;
   uint64_t value = 0;  // kVarint, kFixed64, kFixed32
   Bytes bytes;         // kBytes
 };
 
-class WireCursor {
+class RecordCursor {
  public:
-  explicit WireCursor(Bytes input)
+  explicit RecordCursor(Bytes input)
       : begin_(input.data()), at_(input.data()), end_(input.data() + input.size()) {}
 
   bool bad() const { return bad_; }
   size_t offset() const { return static_cast<size_t>(at_ - begin_); }
 
   // False at the end, or if what follows is no field (then bad()).
-  bool Next(WireField& field) {
+  bool Next(RecordField& field) {
     if (at_ == end_ || bad_) return false;
     uint64_t tag = 0;
     if (!ReadVarint(tag) || tag > 0xFFFFFFFF || tag >> 3 == 0) return Bad();
     field.number = static_cast<uint32_t>(tag >> 3);
-    field.type = static_cast<WireType>(tag & 7);
+    field.type = static_cast<RecordWireType>(tag & 7);
     switch (field.type) {
-      case WireType::kVarint:
+      case RecordWireType::kVarint:
         return ReadVarint(field.value) || Bad();
-      case WireType::kBytes: {
+      case RecordWireType::kBytes: {
         uint64_t length = 0;
         if (!ReadVarint(length) || length > static_cast<uint64_t>(end_ - at_)) return Bad();
         field.bytes = Bytes(at_, static_cast<size_t>(length));
         at_ += length;
         return true;
       }
-      case WireType::kFixed64:
+      case RecordWireType::kFixed64:
         return ReadFixed(8, field.value) || Bad();
-      case WireType::kFixed32:
+      case RecordWireType::kFixed32:
         return ReadFixed(4, field.value) || Bad();
     }
     return Bad();

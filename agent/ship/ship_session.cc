@@ -20,7 +20,7 @@ constexpr int64_t kHeartbeatNs = 2000 * kMs;
 constexpr int64_t kByeWaitNs = 500 * kMs;
 // Everything is stored by then: a goodbye that nobody answers is no failure.
 constexpr int64_t kLongestByeNs = 3000 * kMs;
-constexpr int64_t kStoreRetryNs = 1000 * kMs;
+constexpr int64_t kUnavailableRetryNs = 1000 * kMs;
 // A batch that arrives damaged this often is damaged here.
 constexpr int kMaxRefusals = 3;
 
@@ -30,8 +30,8 @@ ShipSession::ShipSession(ShipIdentity identity, BatchQueue& queue)
     : identity_(std::move(identity)), queue_(queue), hello_wait_ns_(kFirstHelloWaitNs) {}
 
 std::string ShipSession::Hello() {
-  wire::Envelope envelope;
-  wire::Hello& hello = *envelope.mutable_hello();
+  protocol::Envelope envelope;
+  protocol::Hello& hello = *envelope.mutable_hello();
   hello.set_protocol_version(kProtocolVersion);
   hello.set_agent_key(identity_.agent_key);
   hello.set_name(identity_.name);
@@ -53,8 +53,8 @@ void ShipSession::SayHelloAt(int64_t when_ns) {
 bool ShipSession::SealNext(int64_t now_ns) {
   SealedBatch sealed;
   if (in_flight_.size() >= credit_ || !queue_.Take(now_ns, sealed)) return false;
-  wire::Envelope envelope;
-  wire::Batch& batch = *envelope.mutable_batch();
+  protocol::Envelope envelope;
+  protocol::Batch& batch = *envelope.mutable_batch();
   *batch.mutable_payload() = CompressBatch(sealed.payload);
   batch.set_sequence(++last_sequence_);
   batch.set_crc32c(Crc32c(AsBytes(batch.payload())));
@@ -106,7 +106,7 @@ bool ShipSession::Next(int64_t now_ns, std::string& message) {
     sent_ns_ = now_ns;
     return true;
   }
-  wire::Envelope envelope;
+  protocol::Envelope envelope;
   if (all_stored) {
     if (state_ != State::kBye) bye_due_ns_ = now_ns;
     state_ = State::kBye;
@@ -143,15 +143,15 @@ void ShipSession::DropRefused(uint64_t sequence) {
 }
 
 void ShipSession::OnMessage(int64_t now_ns, Bytes bytes) {
-  wire::Envelope envelope;
+  protocol::Envelope envelope;
   if (bytes.size() > limits::kMaxWireMessageBytes ||
       !envelope.ParseFromArray(bytes.data(), static_cast<int>(bytes.size()))) {
     return;
   }
   heard_ns_ = now_ns;
   switch (envelope.body_case()) {
-    case wire::Envelope::kWelcome: {
-      const wire::Welcome& welcome = envelope.welcome();
+    case protocol::Envelope::kWelcome: {
+      const protocol::Welcome& welcome = envelope.welcome();
       if (welcome.epoch() != identity_.epoch || state_ != State::kHello) return;
       AcknowledgeUpTo(now_ns, welcome.last_committed());
       next_to_send_ = 0;
@@ -162,27 +162,27 @@ void ShipSession::OnMessage(int64_t now_ns, Bytes bytes) {
       state_ = State::kOpen;
       return;
     }
-    case wire::Envelope::kAck:
+    case protocol::Envelope::kAck:
       if (envelope.ack().credit() != 0) credit_ = envelope.ack().credit();
       AcknowledgeUpTo(now_ns, envelope.ack().sequence());
       return;
-    case wire::Envelope::kBye:
+    case protocol::Envelope::kBye:
       if (state_ == State::kBye) state_ = State::kDone;
       return;
-    case wire::Envelope::kRefusal: {
-      const wire::Refusal& refusal = envelope.refusal();
+    case protocol::Envelope::kRefusal: {
+      const protocol::Refusal& refusal = envelope.refusal();
       switch (refusal.code()) {
-        case wire::Refusal::VERSION:
-        case wire::Refusal::MALFORMED:
-        case wire::Refusal::UNACCEPTED:
+        case protocol::Refusal::VERSION:
+        case protocol::Refusal::MALFORMED:
+        case protocol::Refusal::UNACCEPTED:
           failure_ = refusal.text();
           if (failure_.empty()) failure_ = "refused without a reason";
           state_ = State::kFailed;
           return;
-        case wire::Refusal::STORE:
-          SayHelloAt(now_ns + kStoreRetryNs);
+        case protocol::Refusal::UNAVAILABLE:
+          SayHelloAt(now_ns + kUnavailableRetryNs);
           return;
-        case wire::Refusal::CORRUPT:
+        case protocol::Refusal::CORRUPT:
           if (state_ == State::kOpen) DropRefused(refusal.expected());
           [[fallthrough]];
         default:

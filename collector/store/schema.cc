@@ -454,7 +454,7 @@ std::string Quoted(const char* text) {
 
 }  // namespace
 
-std::span<const TableDescription> Schema() {
+std::span<const TableDescription> DatabaseSchema() {
   return kSchema;
 }
 

@@ -31,7 +31,7 @@ struct TableDescription {
   const char* view;  // the SELECT of a view; null: a table
 };
 
-std::span<const TableDescription> Schema();
+std::span<const TableDescription> DatabaseSchema();
 
 // All statements that make an empty database ours, `columns` included.
 std::string CreationSql();

@@ -12,7 +12,7 @@
 namespace keytrail {
 
 // Writes the rows of calls. Interned numbers (methods, connections) are remembered between calls.
-class CallWriter {
+class CallRowWriter {
  public:
   // Error: SQLite's words.
   Status Prepare(sqlite3* db);
@@ -57,7 +57,7 @@ struct Store::State {
   std::string path;
   bool read_only = false;
   std::unique_ptr<sqlite3, SqliteClose> db;
-  CallWriter writer;
+  CallRowWriter writer;
   SqlStatement begin, commit, rollback, add_batch, add_loss, move_agent, data_version;
   int64_t seen_data_version = -1;
 

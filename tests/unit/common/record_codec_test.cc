@@ -69,10 +69,10 @@ TEST(RecordCodec, ProtobufReadsIt) {
   for (int n = 0; n < 200; ++n) {
     const CallRecord& call = records.Any();
     encoder.Add(call);
-    wire::Payload payload;
+    protocol::Payload payload;
     ASSERT_TRUE(payload.ParseFromString(encoder.Finish()));
     ASSERT_EQ(payload.records_size(), 1);
-    const wire::Record& r = payload.records(0);
+    const protocol::Record& r = payload.records(0);
     const auto name = [&](uint32_t i) {
       return i == 0 ? std::string() : payload.names(static_cast<int>(i) - 1);
     };
@@ -120,7 +120,7 @@ TEST(RecordCodec, ReadsWhatProtobufWrites) {
     encoder.Add(call);
   }
   encoder.AddLoss({"kernel_drops", 17, -5, 9});
-  wire::Payload payload;
+  protocol::Payload payload;
   ASSERT_TRUE(payload.ParseFromString(encoder.Finish()));
   std::string error;
   std::vector<LossRecord> losses;
@@ -185,8 +185,8 @@ TEST(RecordCodec, DamagedBytes) {
 }
 
 TEST(RecordCodec, IndicesThatLeadNowhereAreRefused) {
-  wire::Payload payload;
-  wire::Record* r = payload.add_records();
+  protocol::Payload payload;
+  protocol::Record* r = payload.add_records();
   r->set_kind(1);
   std::string error;
   DescribeAll(payload.SerializeAsString(), &error);
@@ -229,9 +229,9 @@ TEST(RecordCodec, IndicesThatLeadNowhereAreRefused) {
 
 // Two bytes on the wire must not become a hundred in memory without end.
 TEST(RecordCodec, ListsAreBounded) {
-  wire::Payload payload;
+  protocol::Payload payload;
   payload.add_connections();
-  wire::Record* r = payload.add_records();
+  protocol::Record* r = payload.add_records();
   r->set_kind(1);
   for (size_t i = 0; i < limits::kMaxKeysPerMessage; ++i) r->mutable_request()->add_routes();
   std::string error;

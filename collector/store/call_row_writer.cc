@@ -21,7 +21,7 @@ std::string Placeholders(int n) {
 
 }  // namespace
 
-Status CallWriter::Prepare(sqlite3* db) {
+Status CallRowWriter::Prepare(sqlite3* db) {
   db_ = db;
   const struct {
     SqlStatement* statement;
@@ -39,7 +39,7 @@ Status CallWriter::Prepare(sqlite3* db) {
   return Reload();
 }
 
-Status CallWriter::Reload() {
+Status CallRowWriter::Reload() {
   methods_.clear();
   connections_.clear();
   Result<SqlStatement> all = SqlStatement::Prepare(db_, "SELECT id, method, command FROM methods");
@@ -50,7 +50,7 @@ Status CallWriter::Reload() {
   return Done{};
 }
 
-bool CallWriter::MethodId(const CallRecord& call, int64_t& id) {
+bool CallRowWriter::MethodId(const CallRecord& call, int64_t& id) {
   room_a_.assign(call.method).append(1, '\0').append(call.command);
   const auto found = methods_.find(room_a_);
   if (found != methods_.end()) {
@@ -64,7 +64,7 @@ bool CallWriter::MethodId(const CallRecord& call, int64_t& id) {
   return true;
 }
 
-bool CallWriter::ConnectionId(uint32_t agent, const CallRecord& call, int64_t& id) {
+bool CallRowWriter::ConnectionId(uint32_t agent, const CallRecord& call, int64_t& id) {
   const ConnectionKey key{agent,       call.connection,   call.client,
                           call.server, call.client_known, call.joined_at_start};
   const auto found = connections_.find(key);
@@ -86,15 +86,15 @@ bool CallWriter::ConnectionId(uint32_t agent, const CallRecord& call, int64_t& i
 }
 
 // Keys are compared in encoded form. An empty bound stays empty: it is an infinity and no key.
-Bytes CallWriter::Encoded(Bytes key, KeyForm form, bool raw_keyspace, bool is_bound,
-                          std::string& room) const {
+Bytes CallRowWriter::Encoded(Bytes key, KeyForm form, bool raw_keyspace, bool is_bound,
+                             std::string& room) const {
   if (form != KeyForm::kRaw || raw_keyspace || (is_bound && key.empty())) return key;
   room.clear();
   EncodeKeyTo(key, room);
   return AsBytes(room);
 }
 
-bool CallWriter::WriteKeys(uint64_t call_id, int side, const MessageFacts& facts) {
+bool CallRowWriter::WriteKeys(uint64_t call_id, int side, const MessageFacts& facts) {
   uint64_t n = 0;
   for (const KeyItem& key : facts.keys) {
     key_.Number(call_id).Signed(side).Number(n++).Number(key.route).Number(key.is_range);
@@ -106,7 +106,7 @@ bool CallWriter::WriteKeys(uint64_t call_id, int side, const MessageFacts& facts
   return true;
 }
 
-bool CallWriter::WriteRoutes(uint64_t call_id, const MessageFacts& facts) {
+bool CallRowWriter::WriteRoutes(uint64_t call_id, const MessageFacts& facts) {
   uint64_t n = 0;
   for (const Route& r : facts.routes) {
     route_.Number(call_id).Number(n++).Text(kRouteKinds[static_cast<size_t>(r.kind)]).Number(r.region_id);
@@ -122,7 +122,8 @@ bool CallWriter::WriteRoutes(uint64_t call_id, const MessageFacts& facts) {
   return true;
 }
 
-bool CallWriter::WriteStatements(uint64_t call_id, uint32_t first, TimeNs time, const MessageFacts& facts) {
+bool CallRowWriter::WriteStatements(uint64_t call_id, uint32_t first, TimeNs time,
+                                    const MessageFacts& facts) {
   uint32_t n = first;
   std::string& peers = room_a_;
   for (const RegionStatement& s : facts.statements) {
@@ -148,7 +149,7 @@ bool CallWriter::WriteStatements(uint64_t call_id, uint32_t first, TimeNs time, 
   return true;
 }
 
-bool CallWriter::WriteErrors(uint64_t call_id, int side, const MessageFacts& facts) {
+bool CallRowWriter::WriteErrors(uint64_t call_id, int side, const MessageFacts& facts) {
   uint64_t n = 0;
   for (const ErrorFact& e : facts.errors) {
     const auto encoded = [&](Bytes key, bool is_bound, std::string& room) {
@@ -169,8 +170,8 @@ bool CallWriter::WriteErrors(uint64_t call_id, int side, const MessageFacts& fac
   return true;
 }
 
-bool CallWriter::WriteRow(uint64_t call_id, uint32_t agent, int64_t connection, int64_t method,
-                          const CallRecord& call) {
+bool CallRowWriter::WriteRow(uint64_t call_id, uint32_t agent, int64_t connection, int64_t method,
+                             const CallRecord& call) {
   const MessageFacts* request = call.request;
   const MessageFacts* response = call.response;
   const Route* route = request != nullptr && !request->routes.empty() ? request->routes.data() : nullptr;
@@ -216,7 +217,7 @@ bool CallWriter::WriteRow(uint64_t call_id, uint32_t agent, int64_t connection, 
   return s.Run();
 }
 
-bool CallWriter::Write(uint64_t call_id, uint32_t agent, const CallRecord& call) {
+bool CallRowWriter::Write(uint64_t call_id, uint32_t agent, const CallRecord& call) {
   int64_t method = 0;
   int64_t connection = 0;
   if (!MethodId(call, method) || !ConnectionId(agent, call, connection) ||

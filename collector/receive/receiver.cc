@@ -1,0 +1,399 @@
+#include "collector/receive/receiver.h"
+
+#include <algorithm>
+#include <chrono>
+#include <map>
+#include <set>
+#include <unordered_map>
+
+#include "collector/receive/zmq_router.h"
+#include "common/crc32c.h"
+#include "common/flow_key.h"
+#include "proto/keytrail/record.pb.h"
+
+namespace keytrail {
+
+namespace {
+
+constexpr uint32_t kProtocolVersion = 1;
+// A session that is quiet for longer may be forgotten when there are too many: an agent in doubt says Hello.
+constexpr int64_t kQuietSessionNs = 60'000'000'000;
+
+int64_t SteadyNs() {
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(
+             std::chrono::steady_clock::now().time_since_epoch())
+      .count();
+}
+
+// Host of "tcp://HOST:PORT"; empty if it is none.
+std::string TcpHost(const std::string& address) {
+  if (!address.starts_with("tcp://")) return {};
+  const std::string rest = address.substr(6);
+  const size_t colon = rest.rfind(':');
+  if (colon == std::string::npos || colon == 0) return {};
+  const std::string port = rest.substr(colon + 1);
+  const bool digits = !port.empty() && port.size() <= 5 &&
+                      port.find_first_not_of("0123456789") == std::string::npos && std::stoi(port) <= 65535;
+  if (!digits && port != "*") return {};
+  const std::string host = rest.substr(0, colon);
+  if (host.size() > 2 && host.front() == '[' && host.back() == ']') return host.substr(1, host.size() - 2);
+  return host.find(':') == std::string::npos ? host : std::string();
+}
+
+bool IsRole(const std::string& role) {
+  return role.empty() || role == "tidb" || role == "pd" || role == "tikv";
+}
+
+std::string Clipped(const std::string& text) {
+  return text.substr(0, limits::kMaxHelloTextBytes);
+}
+
+}  // namespace
+
+Status CheckListenAddress(const std::string& listen) {
+  if (listen.starts_with("ipc://") || listen.starts_with("inproc://")) {
+    if (listen.back() != '/') return Done{};
+    return Error{"'" + listen + "' names no socket"};
+  }
+  const std::string host = TcpHost(listen);
+  if (host.empty()) return Error{"'" + listen + "' is no address; tcp://ADDR:PORT or ipc://PATH is"};
+  if (host == "localhost") return Done{};
+  const Result<IpAddress> address = ParseAddress(host);
+  if (address.ok() && address->is_loopback()) return Done{};
+  return Error{"'" + listen +
+               "' can be reached from other hosts, and without keys anybody could send records" +
+               " there; listen on 127.0.0.1, [::1] or ipc://PATH"};
+}
+
+struct Receiver::State {
+  State(Store& s, ReceiveObserver& o) : store(s), observer(o) {}
+
+  // An agent behind one connection of the socket.
+  struct Session {
+    uint32_t agent = 0;
+    int64_t heard_ns = 0;
+  };
+
+  Store& store;
+  ReceiveObserver& observer;
+  uint32_t credit = 0;
+  std::unique_ptr<ZmqRouter> router;
+  std::unordered_map<std::string, Session> sessions;  // by ZeroMQ identity
+  std::map<uint32_t, uint64_t> committed;             // last sequence by agent; sessions share it
+  std::set<uint32_t> finished;
+  ReceiverStats stats;
+  std::string store_error;
+
+  // Kept for their capacity.
+  std::string payload;
+  OwnedRecord record;
+  protocol::Envelope in;
+
+  void Handle(Bytes identity, Bytes message);
+  void OnHello(const std::string& identity, const protocol::Hello& hello);
+  void OnBatch(const std::string& identity, Session& session, const protocol::Batch& batch);
+  void OnBye(const std::string& identity, const Session& session);
+
+  bool HasRoom();
+  bool JumpTo(uint32_t agent, uint64_t sequence);
+  enum class Outcome : uint8_t { kStored, kDamaged, kStoreFailed };
+  Outcome StoreBatch(uint32_t agent, const protocol::Batch& batch, std::string& why);
+  void TellObserver(uint32_t agent, uint64_t first_call_id);
+
+  void Reply(const std::string& identity, const protocol::Envelope& envelope) {
+    router->Send(AsBytes(identity), envelope.SerializeAsString());
+  }
+  void Acknowledge(const std::string& identity, uint32_t agent);
+  void Refuse(const std::string& identity, protocol::Refusal::Code code, const std::string& text,
+              uint64_t expected = 0);
+};
+
+void Receiver::State::Refuse(const std::string& identity, protocol::Refusal::Code code,
+                             const std::string& text, uint64_t expected) {
+  protocol::Envelope out;
+  protocol::Refusal& refusal = *out.mutable_refusal();
+  refusal.set_code(code);
+  refusal.set_text(text);
+  refusal.set_expected(expected);
+  refusal.set_protocol_version(kProtocolVersion);
+  Reply(identity, out);
+}
+
+void Receiver::State::Acknowledge(const std::string& identity, uint32_t agent) {
+  protocol::Envelope out;
+  out.mutable_ack()->set_sequence(committed[agent]);
+  out.mutable_ack()->set_credit(credit);
+  Reply(identity, out);
+}
+
+void Receiver::State::Handle(Bytes identity_bytes, Bytes message) {
+  ++stats.messages;
+  stats.bytes += message.size();
+  const std::string identity = ToString(identity_bytes);
+  // libzmq holds peers to this size on tcp and ipc; inproc has no such check.
+  if (message.size() > limits::kMaxWireMessageBytes ||
+      !in.ParseFromArray(message.data(), static_cast<int>(message.size())) ||
+      in.body_case() == protocol::Envelope::BODY_NOT_SET) {
+    ++stats.malformed;
+    return Refuse(identity, protocol::Refusal::MALFORMED, "not a message of keytrail's protocol");
+  }
+  if (in.has_hello()) return OnHello(identity, in.hello());
+  const auto found = sessions.find(identity);
+  if (found == sessions.end()) {
+    ++stats.without_session;
+    return Refuse(identity, protocol::Refusal::NO_SESSION, "say hello first");
+  }
+  Session& session = found->second;
+  session.heard_ns = SteadyNs();
+  switch (in.body_case()) {
+    case protocol::Envelope::kBatch:
+      return OnBatch(identity, session, in.batch());
+    case protocol::Envelope::kBye:
+      return OnBye(identity, session);
+    case protocol::Envelope::kHeartbeat: {
+      protocol::Envelope out;
+      out.mutable_heartbeat();
+      return Reply(identity, out);
+    }
+    default:
+      ++stats.malformed;
+      return Refuse(identity, protocol::Refusal::MALFORMED, "a message that only a collector sends");
+  }
+}
+
+// Makes room for one more session if need be.
+bool Receiver::State::HasRoom() {
+  if (sessions.size() < limits::kMaxSessions) return true;
+  const int64_t now = SteadyNs();
+  std::erase_if(sessions, [&](const auto& entry) { return now - entry.second.heard_ns > kQuietSessionNs; });
+  return sessions.size() < limits::kMaxSessions;
+}
+
+// Batches that the agent does not have any more: said as a loss, and passed over.
+bool Receiver::State::JumpTo(uint32_t agent, uint64_t sequence) {
+  const LossRow loss{agent, "sequence_gap", sequence - committed[agent], 0, 0};
+  Status status = store.Begin();
+  if (status.ok()) {
+    status = store.AddLoss(agent, loss.kind, loss.count, 0, 0);
+    if (status.ok()) status = store.Commit(agent, sequence);
+    if (!status.ok()) store.Rollback();
+  }
+  if (!status.ok()) {
+    store_error = status.error();
+    return false;
+  }
+  committed[agent] = sequence;
+  ++stats.losses;
+  observer.OnLoss(loss);
+  return true;
+}
+
+void Receiver::State::OnHello(const std::string& identity, const protocol::Hello& hello) {
+  ++stats.hellos;
+  if (hello.protocol_version() != kProtocolVersion) {
+    ++stats.wrong_version;
+    return Refuse(identity, protocol::Refusal::VERSION,
+                  "agent speaks protocol version " + std::to_string(hello.protocol_version()) +
+                      ", this collector speaks version " + std::to_string(kProtocolVersion));
+  }
+  const auto fits = [](const std::string& text) { return text.size() <= limits::kMaxHelloTextBytes; };
+  if (hello.agent_key().empty() || !fits(hello.agent_key()) || !fits(hello.name()) || !IsRole(hello.role()) ||
+      hello.epoch() == 0 || hello.first_available() == 0) {
+    ++stats.malformed;
+    return Refuse(identity, protocol::Refusal::MALFORMED,
+                  "a hello without key, epoch or sequence, or with a wrong one");
+  }
+  if (!sessions.contains(identity) && !HasRoom()) {
+    ++stats.unavailable;
+    return Refuse(identity, protocol::Refusal::UNAVAILABLE, "too many agents");
+  }
+  AgentRow agent;
+  agent.agent_key = hello.agent_key();
+  agent.name = hello.name();
+  agent.role = hello.role();
+  agent.epoch = hello.epoch();
+  agent.hostname = Clipped(hello.host().hostname());
+  agent.version = Clipped(hello.host().agent_version());
+  agent.input = Clipped(hello.host().input());
+  const Result<AgentRow> row = store.RegisterAgent(agent);
+  if (!row) {
+    store_error = row.error();
+    ++stats.unavailable;
+    return Refuse(identity, protocol::Refusal::UNAVAILABLE, row.error());
+  }
+  committed[row->id] = row->last_sequence;
+  observer.OnAgent(*row);
+  if (hello.first_available() > row->last_sequence + 1 && !JumpTo(row->id, hello.first_available() - 1)) {
+    ++stats.unavailable;
+    return Refuse(identity, protocol::Refusal::UNAVAILABLE, store_error);
+  }
+  sessions[identity] = Session{row->id, SteadyNs()};
+  protocol::Envelope out;
+  protocol::Welcome& welcome = *out.mutable_welcome();
+  welcome.set_protocol_version(kProtocolVersion);
+  welcome.set_epoch(hello.epoch());
+  welcome.set_last_committed(committed[row->id]);
+  welcome.set_credit(credit);
+  Reply(identity, out);
+}
+
+// One transaction: all of the batch, or nothing of it.
+Receiver::State::Outcome Receiver::State::StoreBatch(uint32_t agent, const protocol::Batch& batch,
+                                                     std::string& why) {
+  const auto store_failed = [&](const std::string& error) {
+    store.Rollback();
+    why = store_error = error;
+    return Outcome::kStoreFailed;
+  };
+  const auto damaged = [&](const std::string& error) {
+    store.Rollback();
+    why = error;
+    return Outcome::kDamaged;
+  };
+  const Status begun = store.Begin();
+  if (!begun.ok()) return store_failed(begun.error());
+  BatchReader reader(AsBytes(payload));
+  uint64_t first_call_id = 0;
+  uint32_t records = 0;
+  for (;;) {
+    const Result<bool> more = reader.Next(record);
+    if (!more) return damaged(more.error());
+    if (!*more) break;
+    if (records == limits::kMaxBatchRecords) return damaged("more records than a batch may have");
+    const Result<uint64_t> id = store.Add(agent, record.call);
+    if (!id) return store_failed(id.error());
+    if (records++ == 0) first_call_id = *id;
+  }
+  if (records != batch.records()) return damaged("records are missing");
+  for (const LossRecord& loss : reader.losses()) {
+    const Status added = store.AddLoss(agent, loss.kind, loss.count, loss.first_ns, loss.last_ns);
+    if (!added.ok()) return store_failed(added.error());
+  }
+  const Status done = store.Commit(agent, batch.sequence());
+  if (!done.ok()) return store_failed(done.error());
+  store_error.clear();
+  committed[agent] = batch.sequence();
+  ++stats.batches;
+  stats.calls += records;
+  stats.losses += reader.losses().size();
+  TellObserver(agent, first_call_id);
+  return Outcome::kStored;
+}
+
+// Reads the committed payload again: cheaper than keeping all its records until the commit.
+void Receiver::State::TellObserver(uint32_t agent, uint64_t first_call_id) {
+  BatchReader reader(AsBytes(payload));
+  uint64_t id = first_call_id;
+  for (;;) {
+    const Result<bool> more = reader.Next(record);
+    if (!more || !*more) break;
+    observer.OnCall(agent, id++, record.call);
+  }
+  for (const LossRecord& loss : reader.losses()) {
+    observer.OnLoss({agent, loss.kind, loss.count, loss.first_ns, loss.last_ns});
+  }
+}
+
+void Receiver::State::OnBatch(const std::string& identity, Session& session, const protocol::Batch& batch) {
+  const uint32_t agent = session.agent;
+  const uint64_t last = committed[agent];
+  if (batch.sequence() == 0) {
+    ++stats.malformed;
+    return Refuse(identity, protocol::Refusal::MALFORMED, "a batch without sequence");
+  }
+  if (batch.sequence() <= last) {
+    ++stats.batches_repeated;
+    return Acknowledge(identity, agent);
+  }
+  if (batch.sequence() > last + 1) {
+    ++stats.out_of_order;
+    return Refuse(identity, protocol::Refusal::OUT_OF_ORDER,
+                  "batch " + std::to_string(batch.sequence()) + " before batch " + std::to_string(last + 1),
+                  last + 1);
+  }
+  std::string why;
+  if (Crc32c(AsBytes(batch.payload())) != batch.crc32c()) {
+    why = "CRC-32C does not match";
+  } else {
+    const Status whole = DecompressBatch(AsBytes(batch.payload()), batch.payload_size(), payload);
+    if (!whole.ok()) why = whole.error();
+  }
+  const Outcome outcome = why.empty() ? StoreBatch(agent, batch, why) : Outcome::kDamaged;
+  switch (outcome) {
+    case Outcome::kStored:
+      return Acknowledge(identity, agent);
+    case Outcome::kDamaged:
+      ++stats.corrupt;
+      return Refuse(identity, protocol::Refusal::CORRUPT,
+                    "batch " + std::to_string(batch.sequence()) + ": " + why, batch.sequence());
+    case Outcome::kStoreFailed:
+      ++stats.unavailable;
+      return Refuse(identity, protocol::Refusal::UNAVAILABLE, why, batch.sequence());
+  }
+}
+
+void Receiver::State::OnBye(const std::string& identity, const Session& session) {
+  finished.insert(session.agent);
+  stats.agents_finished = finished.size();
+  protocol::Envelope out;
+  out.mutable_bye()->set_last_sequence(committed[session.agent]);
+  Reply(identity, out);
+}
+
+// ---------------------------------------------------------------------------------------------------------
+
+Receiver::Receiver() = default;
+Receiver::~Receiver() = default;
+
+Result<std::unique_ptr<Receiver>> Receiver::Open(const ReceiverOptions& options, Store& store,
+                                                 ReceiveObserver& observer) {
+  const Status checked = CheckListenAddress(options.listen);
+  if (!checked.ok()) return Error{checked.error()};
+  std::string address = options.listen;
+  // libzmq asks no name service when it binds.
+  if (TcpHost(address) == "localhost") address = "tcp://127.0.0.1" + address.substr(address.rfind(':'));
+  Result<std::unique_ptr<ZmqRouter>> router = ZmqRouter::Bind(address, options.zmq_context);
+  if (!router) return Error{router.error()};
+  std::unique_ptr<Receiver> receiver(new Receiver);
+  receiver->state_ = std::make_unique<State>(store, observer);
+  receiver->state_->router = std::move(*router);
+  receiver->state_->credit = options.credit;
+  return receiver;
+}
+
+const std::string& Receiver::address() const {
+  return state_->router->address();
+}
+void* Receiver::zmq_context() {
+  return state_->router->context();
+}
+const ReceiverStats& Receiver::stats() const {
+  return state_->stats;
+}
+const std::string& Receiver::store_error() const {
+  return state_->store_error;
+}
+
+bool Receiver::Poll(int timeout_ms, int busy_ms) {
+  State& s = *state_;
+  s.router->Wait(timeout_ms);
+  const int64_t until = SteadyNs() + int64_t{busy_ms} * 1'000'000;
+  bool handled = false;
+  do {
+    Bytes identity;
+    Bytes message;
+    const ZmqRouter::Received received = s.router->Receive(identity, message);
+    if (received == ZmqRouter::Received::kNothing) break;
+    handled = true;
+    if (received == ZmqRouter::Received::kMalformed) {
+      ++s.stats.messages;
+      ++s.stats.malformed;
+      s.Refuse(ToString(identity), protocol::Refusal::MALFORMED, "not one frame");
+      continue;
+    }
+    s.Handle(identity, message);
+  } while (SteadyNs() < until);
+  return handled;
+}
+
+}  // namespace keytrail
