@@ -1,8 +1,8 @@
 // Calls, as the last decoding room tells them.
 #pragma once
 
-#include "common/call_record.h"
 #include "agent/schema/schema.h"
+#include "common/call_record.h"
 
 namespace keytrail {
 

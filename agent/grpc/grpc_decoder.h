@@ -36,8 +36,8 @@ class GrpcDecoder final : public Http2Sink {
   void OnHttp2(const ConnectionRef& connection, Protocol protocol, int client_direction,
                TimeNs time) override;
   void OnClientKnown(const ConnectionRef& connection, int client_direction) override;
-  void OnHeaders(const ConnectionRef& connection, int direction, uint32_t stream, TimeNs first,
-                 TimeNs last, const HeaderBlock& block, bool end_stream) override;
+  void OnHeaders(const ConnectionRef& connection, int direction, uint32_t stream, TimeNs first, TimeNs last,
+                 const HeaderBlock& block, bool end_stream) override;
   void OnData(const ConnectionRef& connection, int direction, uint32_t stream, TimeNs first, TimeNs last,
               Bytes data, bool frame_end, bool end_stream) override;
   void OnReset(const ConnectionRef& connection, int direction, uint32_t stream, TimeNs time,

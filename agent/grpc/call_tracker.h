@@ -1,0 +1,101 @@
+// Complete gRPC messages in, calls out: decompression, field walking, and the pairing of each kind of method.
+//
+//  - unary: request and response are held until the stream ends;
+//  - BatchCommands: each message is split, sub-commands are paired by request id on their stream;
+//  - QueryRegion: the nth answer belongs to the nth question;
+//  - other streams: each message is a record at once;
+//  - a method that no schema has, or whose name was not seen: as unary until a second message comes.
+//
+// One thread, no clock. Streams belong to the caller; what they hold comes from the pools here, so Release
+// must be called before a stream is thrown away.
+#pragma once
+
+#include <array>
+#include <map>
+#include <span>
+
+#include "agent/grpc/batch_split.h"
+#include "agent/grpc/call_writer.h"
+#include "agent/grpc/stream.h"
+
+namespace keytrail::grpc {
+
+class CallTracker {
+ public:
+  CallTracker(const Schema& schema, const GrpcOptions& options, CallSink& sink, Counters& counters);
+
+  MethodDirectory& methods() { return methods_; }
+  BodyStore& bodies() { return bodies_; }
+
+  // The bytes of this stream's messages are needed (else counting them is enough).
+  bool WantsBodies(const Stream& stream) const;
+  // The schema says that it has one message each way.
+  static bool IsUnary(const Stream& stream) { return stream.method() != nullptr && stream.method()->unary(); }
+
+  void OnMessage(Connection& connection, Stream& stream, int direction, const WireMessage& message);
+
+  // Strict proof that `found` are messages of this stream: every one must be a valid message of its type, or
+  // of any type if the method is not known.
+  bool Proves(const Connection& connection, const Stream& stream, int direction,
+              std::span<const MessageSearch::Found> found, Bytes bytes);
+
+  // Messages of this stream may be missing from now on.
+  void OnLoss(Connection& connection, Stream& stream, TimeNs time);
+
+  // The stream is over: its last records. `ended`: Incomplete bits of the way it ended.
+  void Finish(Connection& connection, Stream& stream, bool reset, uint32_t ended);
+  void Release(Stream& stream);
+
+  const std::map<uint32_t, PathCounts>& SubCounts();
+
+ private:
+  struct Readable {
+    Bytes body;               // decompressed
+    uint32_t incomplete = 0;  // not 0: body is empty
+  };
+  Readable Read(const Stream& stream, const StreamHalf& half, const WireMessage& message);
+  // The facts of `body`, if there is a type for it and it is readable.
+  void Fill(HeldMessage& held, const WireMessage& message, const Readable& readable, MessageType type);
+
+  void OnUnary(Connection& connection, Stream& stream, int direction, const WireMessage& message);
+  void OnStreamed(Connection& connection, Stream& stream, int direction, const WireMessage& message);
+  void OnNameless(Connection& connection, Stream& stream, int direction, const WireMessage& message);
+  void OnBatch(Connection& connection, Stream& stream, int direction, const WireMessage& message);
+  void Ask(Connection& connection, Stream& stream, const WireMessage& message, const BatchItem& item,
+           uint64_t id);
+  void AnswerTo(Connection& connection, Stream& stream, const WireMessage& message, const BatchItem& item,
+                uint64_t id);
+  void OnQuestion(Connection& connection, Stream& stream, const WireMessage& message);
+  void OnAnswer(Connection& connection, Stream& stream, const WireMessage& message);
+
+  PendingRequest& AddPending(Connection& connection, Stream& stream, uint64_t id);
+  void DropPending(Stream& stream, PendingRequest& pending);
+  // A request that gets no answer any more.
+  void EndPending(Connection& connection, Stream& stream, PendingRequest& pending, bool reset,
+                  uint32_t ended);
+  void EndAllPending(Connection& connection, Stream& stream, bool reset, uint32_t ended);
+  bool Fits(MessageType type, Bytes message, uint32_t& known_fields) const;
+  BatchCommand CommandOf(uint32_t number, bool request) const;
+  PathCounts& SubCount(uint32_t number);
+
+  const Schema& schema_;
+  const GrpcOptions options_;
+  Counters& counters_;
+  CallWriter writer_;
+  MethodDirectory methods_;
+  BodyStore bodies_;
+  FactsPool facts_;
+  Pool<PendingRequest> pending_pool_;
+  Pool<PendingRequests> pending_tables_{256};
+  size_t pending_total_ = 0;
+  Decompressor decompressor_;
+  BatchSplitter splitter_;
+  HeldMessage scratch_;  // a message that is told at once
+  static constexpr size_t kDirectCommands = 256;
+  std::array<BatchCommand, kDirectCommands> request_commands_;
+  std::array<BatchCommand, kDirectCommands> response_commands_;
+  std::array<PathCounts, kDirectCommands> sub_counts_{};
+  std::map<uint32_t, PathCounts> sub_counts_map_;  // numbers beyond, and what SubCounts returns
+};
+
+}  // namespace keytrail::grpc
