@@ -20,6 +20,9 @@ int32_t Distance(uint32_t a, uint32_t b) {
   return static_cast<int32_t>(a - b);
 }
 
+// Nothing in flight is further away than a gigabyte (RFC 7323: windows end at 2^30).
+constexpr int32_t kFarBytes = 1 << 30;
+
 // A segment that waits for bytes before it, or for bytes of the other direction that it acknowledges.
 struct HeldSegment {
   TimeNs time;
@@ -38,7 +41,7 @@ struct Half {
   uint32_t acked = 0;   // highest acknowledgement that the other side sent for this half
   uint64_t offset = 0;  // of `next`, counted from the first byte known
   uint64_t held_bytes = 0;
-  std::vector<HeldSegment> held;  // by sequence, then by arrival
+  std::vector<HeldSegment*> held;  // by sequence, then by arrival; they belong to State::pool
 };
 
 struct Connection {
@@ -73,6 +76,7 @@ struct TcpTracker::State {
   State(ByteSink& s, Counters& c) : sink(s), counters(c) { cache.fill(kNoSlot); }
 
   static constexpr uint32_t kNoSlot = 0xFFFFFFFF;
+  static constexpr size_t kSpareBufferBytes = 2048;
 
   void OnSegment(const Segment& segment);
   void Finish();
@@ -94,12 +98,14 @@ struct TcpTracker::State {
   void Deliver(Connection& c, int direction, const HeldSegment& held);
   void DeliverBytes(Connection& c, int direction, TimeNs time, Bytes bytes, uint32_t length);
   void EmitGap(Connection& c, int direction, TimeNs time, uint32_t length);
+  void DropHead(Half& half);
   bool GiveUpOne(Connection& c);
   void CheckPatience(Connection& c, TimeNs now);
   void Flush(Connection& c);
   void Close(Connection& c, TimeNs time, CloseReason reason);
   void TellOpen(Connection& c);
   void Recycle(Half& half);
+  void Release(HeldSegment* held);
 
   static size_t CacheIndex(const Segment& s) {
     // Symmetric in both directions.
@@ -115,7 +121,8 @@ struct TcpTracker::State {
   std::vector<uint32_t> free_slots;
   std::unordered_map<FlowKey, uint32_t, FlowKeyHash> slots;
   std::array<uint32_t, 1024> cache;
-  std::vector<std::vector<uint8_t>> spare_buffers;
+  std::deque<HeldSegment> pool;  // addresses stay
+  std::vector<HeldSegment*> spare;
   uint64_t held_bytes = 0;
   uint64_t next_serial = 1;
   TimeNs next_sweep;
@@ -185,7 +192,7 @@ void TcpTracker::State::Restart(Connection& c, TimeNs time) {
   const uint32_t slot = c.ref.slot;
   for (Half& half : c.half) {
     Recycle(half);
-    std::vector<HeldSegment> held = std::move(half.held);
+    std::vector<HeldSegment*> held = std::move(half.held);
     half = Half();
     half.held = std::move(held);
   }
@@ -204,12 +211,18 @@ void TcpTracker::State::Forget(Connection& c) {
   free_slots.push_back(c.ref.slot);
 }
 
+void TcpTracker::State::Release(HeldSegment* held) {
+  // A buffer that grew beyond the usual segment is not kept.
+  if (held->bytes.capacity() > kSpareBufferBytes) std::vector<uint8_t>().swap(held->bytes);
+  held->bytes.clear();
+  spare.push_back(held);
+}
+
 void TcpTracker::State::Recycle(Half& half) {
-  for (HeldSegment& held : half.held) {
-    held_bytes -= held.bytes.size();
-    if (spare_buffers.size() < 256 && held.bytes.capacity() <= 65536) {
-      spare_buffers.push_back(std::move(held.bytes));
-    }
+  for (HeldSegment* held : half.held) {
+    if (held == nullptr) continue;  // delivered just now, see Drain()
+    held_bytes -= held->bytes.size();
+    Release(held);
   }
   half.held.clear();
   half.held_bytes = 0;
@@ -288,9 +301,9 @@ void TcpTracker::State::OnSegment(const Segment& segment) {
   }
   if (c.closed) {
     // Stragglers of an ended connection; but bytes from somewhere else are a new one whose SYN we missed.
-    constexpr int32_t kFarBytes = 1 << 22;
+    constexpr int32_t kElsewhereBytes = 1 << 22;
     const int32_t distance = Distance(segment.sequence, half.next);
-    const bool far_away = !half.anchored || distance > kFarBytes || distance < -kFarBytes;
+    const bool far_away = !half.anchored || distance > kElsewhereBytes || distance < -kElsewhereBytes;
     if (segment.payload_length == 0 || !far_away || (segment.flags & tcp_flag::kRst)) return;
     Restart(c, segment.time);
   }
@@ -379,9 +392,7 @@ void TcpTracker::State::Hold(Connection& c, int direction, const Segment& segmen
   uint32_t length = segment.payload_length;
   if (half.anchored && !c.priming) {
     const int32_t ahead = Distance(sequence, half.next);
-    // Nothing in flight is a gigabyte ahead (RFC 7323: windows end at 2^30).
-    constexpr int32_t kFarBytes = 1 << 30;
-    if (ahead > kFarBytes) {
+    if (ahead > kFarBytes || ahead < -kFarBytes) {
       counters.Add(Counter::kSegmentsOutOfOrder);
       return;
     }
@@ -397,30 +408,33 @@ void TcpTracker::State::Hold(Connection& c, int direction, const Segment& segmen
     }
   }
   // Sorted by sequence; equal ones by arrival, so that the first copy of a byte wins.
-  auto at = half.held.end();
-  while (at != half.held.begin() && Distance((at - 1)->sequence, sequence) > 0) --at;
+  const auto at =
+      std::upper_bound(half.held.begin(), half.held.end(), sequence,
+                       [](uint32_t s, const HeldSegment* h) { return Distance(h->sequence, s) > 0; });
   if (at != half.held.begin()) {
-    const HeldSegment& before = *(at - 1);
+    const HeldSegment& before = **(at - 1);
     if (before.sequence == sequence && before.length >= length && before.bytes.size() >= bytes.size() &&
         before.flags == segment.flags) {
       counters.Add(Counter::kSegmentsRetransmitted);
       return;
     }
   }
-  HeldSegment held;
-  if (!spare_buffers.empty()) {
-    held.bytes = std::move(spare_buffers.back());
-    spare_buffers.pop_back();
+  HeldSegment* held;
+  if (spare.empty()) {
+    held = &pool.emplace_back();
+  } else {
+    held = spare.back();
+    spare.pop_back();
   }
-  held.time = segment.time;
-  held.sequence = sequence;
-  held.length = length;
-  held.acknowledgement = segment.acknowledgement;
-  held.flags = segment.flags;
-  held.bytes.assign(bytes.begin(), bytes.end());
-  half.held_bytes += held.bytes.size();
-  held_bytes += held.bytes.size();
-  half.held.insert(at, std::move(held));
+  held->time = segment.time;
+  held->sequence = sequence;
+  held->length = length;
+  held->acknowledgement = segment.acknowledgement;
+  held->flags = segment.flags;
+  held->bytes.assign(bytes.begin(), bytes.end());
+  half.held_bytes += bytes.size();
+  held_bytes += bytes.size();
+  half.held.insert(at, held);
 }
 
 void TcpTracker::State::EndPriming(Connection& c) {
@@ -428,7 +442,7 @@ void TcpTracker::State::EndPriming(Connection& c) {
   for (Half& half : c.half) {
     if (half.anchored || half.held.empty()) continue;
     half.anchored = true;
-    half.next = half.held.front().sequence;
+    half.next = half.held.front()->sequence;
   }
 }
 
@@ -440,27 +454,23 @@ void TcpTracker::State::Drain(Connection& c) {
       if (half.held.empty()) continue;
       if (!half.anchored) {
         half.anchored = true;
-        half.next = half.held.front().sequence;
+        half.next = half.held.front()->sequence;
       }
       size_t n = 0;
-      while (n < half.held.size() && !c.closed) {
-        const HeldSegment& head = half.held[n];
+      for (; n < half.held.size() && !c.closed; ++n) {
+        HeldSegment* head = half.held[n];
         const Half& other = c.half[1 - direction];
-        const bool in_order = Distance(head.sequence, half.next) <= 0;
-        const bool caused = (head.flags & tcp_flag::kAck) == 0 || !other.anchored ||
-                            Distance(head.acknowledgement, other.next) <= 0;
+        const bool in_order = Distance(head->sequence, half.next) <= 0;
+        const bool caused = (head->flags & tcp_flag::kAck) == 0 || !other.anchored ||
+                            Distance(head->acknowledgement, other.next) <= 0;
         if (!in_order || !caused) break;
-        HeldSegment taken = std::move(half.held[n]);
-        ++n;
-        half.held_bytes -= taken.bytes.size();
-        held_bytes -= taken.bytes.size();
-        Deliver(c, direction, taken);
-        if (c.closed) break;
-        if (spare_buffers.size() < 256 && taken.bytes.capacity() <= 65536) {
-          spare_buffers.push_back(std::move(taken.bytes));
-        }
+        Deliver(c, direction, *head);
+        if (c.closed) return;  // Close() has recycled all that was held
+        half.held_bytes -= head->bytes.size();
+        held_bytes -= head->bytes.size();
+        Release(head);
+        half.held[n] = nullptr;
       }
-      if (c.closed) return;  // Close() has recycled what was held
       if (n != 0) {
         half.held.erase(half.held.begin(), half.held.begin() + static_cast<ptrdiff_t>(n));
         progress = true;
@@ -520,16 +530,29 @@ void TcpTracker::State::EmitGap(Connection& c, int direction, TimeNs time, uint3
   sink.OnGap(c.ref, direction, time, offset, length);
 }
 
+// Drops the first held segment of a half: it cannot belong to what flows.
+void TcpTracker::State::DropHead(Half& half) {
+  HeldSegment* head = half.held.front();
+  half.held_bytes -= head->bytes.size();
+  held_bytes -= head->bytes.size();
+  Release(head);
+  half.held.erase(half.held.begin());
+}
+
 // Stops waiting for the oldest thing that blocks: one gap. False if nothing is held.
 bool TcpTracker::State::GiveUpOne(Connection& c) {
   int direction = -1;
   for (int d = 0; d < 2; ++d) {
     if (c.half[d].held.empty()) continue;
-    if (direction < 0 || c.half[d].held.front().time < c.half[direction].held.front().time) direction = d;
+    if (direction < 0 || c.half[d].held.front()->time < c.half[direction].held.front()->time) direction = d;
   }
   if (direction < 0) return false;
-  const HeldSegment& head = c.half[direction].held.front();
+  const HeldSegment& head = *c.half[direction].held.front();
   const int32_t hole = Distance(head.sequence, c.half[direction].next);
+  if (hole > kFarBytes || hole < -kFarBytes) {
+    DropHead(c.half[direction]);
+    return true;
+  }
   if (hole > 0) {
     EmitGap(c, direction, head.time, static_cast<uint32_t>(hole));
     return true;
@@ -540,18 +563,22 @@ bool TcpTracker::State::GiveUpOne(Connection& c) {
   int32_t missing = Distance(head.acknowledgement, other.next);
   if (missing <= 0) return true;
   if (!other.held.empty()) {
-    const int32_t other_hole = Distance(other.held.front().sequence, other.next);
+    const int32_t other_hole = Distance(other.held.front()->sequence, other.next);
+    if (other_hole > kFarBytes || other_hole < -kFarBytes) {
+      DropHead(other);
+      return true;
+    }
     if (other_hole > 0) missing = std::min(missing, other_hole);
     // The other head is in order but waits for us in turn: acknowledgements that cross cannot both be
     // right. Ignore this one.
     if (other_hole <= 0) {
-      c.half[direction].held.front().flags &= static_cast<uint8_t>(~tcp_flag::kAck);
+      c.half[direction].held.front()->flags &= static_cast<uint8_t>(~tcp_flag::kAck);
       return true;
     }
   }
   // An acknowledgement far beyond anything sent is no evidence of bytes.
-  if (missing > (1 << 30)) {
-    c.half[direction].held.front().flags &= static_cast<uint8_t>(~tcp_flag::kAck);
+  if (missing > kFarBytes) {
+    c.half[direction].held.front()->flags &= static_cast<uint8_t>(~tcp_flag::kAck);
     return true;
   }
   EmitGap(c, waited, head.time, static_cast<uint32_t>(missing));
@@ -581,7 +608,7 @@ void TcpTracker::State::CheckPatience(Connection& c, TimeNs now) {
     // A hole that the receiver has not acknowledged will be sent again; one that it has is the capture's.
     for (const Half& half : c.half) {
       if (half.held.empty()) continue;
-      const bool hole = Distance(half.held.front().sequence, half.next) > 0;
+      const bool hole = Distance(half.held.front()->sequence, half.next) > 0;
       give_up = give_up || !hole || !half.acked_known || Distance(half.acked, half.next) > 0;
     }
   }
