@@ -65,7 +65,10 @@ void Judge::BuildCases() {
   }
   std::set<RegionVersion> regions;
   for (const auto& [region, list] : by_region) regions.insert(region);
-  for (const FaceFault& f : scene_.findings.face_faults()) regions.insert(f.region);
+  for (const FaceFault& f : scene_.findings.face_faults()) {
+    regions.insert(f.region);
+    faults_of_region_[f.region].push_back(&f);
+  }
   for (const auto& [region, entries] : scene_.ledger.entries()) {
     const bool differ = std::any_of(entries.begin(), entries.end(),
                                     [&](const LedgerEntry& e) { return e.range != entries.front().range; });
@@ -240,8 +243,11 @@ Judge::Blame Judge::JudgeDispute(const RegionCase& c, const CaseComplaint& k,
 }
 
 bool Judge::AnsweredWithoutItsKey(const CaseComplaint& k, const std::vector<Item>& items) const {
-  for (const FaceFault& f : scene_.findings.face_faults()) {
-    if (f.region != k.complaint->region || f.kind != FaceFault::Kind::kKeyOutside) continue;
+  const auto faults = faults_of_region_.find(k.complaint->region);
+  if (faults == faults_of_region_.end()) return false;
+  for (const FaceFault* fault : faults->second) {
+    const FaceFault& f = *fault;
+    if (f.kind != FaceFault::Kind::kKeyOutside) continue;
     if (scene_.ClientHost(f.observation) != scene_.ClientHost(k.complaint->observation)) continue;
     for (const Item& item : items) {
       if (item.start == f.key || (item.is_range && item.end == f.key)) return true;
@@ -422,17 +428,27 @@ void Judge::JudgeStatements(const RegionCase& c) {
 }
 
 void Judge::JudgeFaceFaults() {
-  std::set<std::tuple<uint32_t, RegionVersion, uint8_t>> seen;
+  // Both views of an answer say the same; the server's speaks if it could be read.
+  std::map<std::tuple<uint32_t, RegionVersion, uint8_t>, const FaceFault*> best;
   for (const FaceFault& f : scene_.findings.face_faults()) {
     const uint32_t logical = scene_.pairing.Logical(f.observation);
-    if (f.observation != scene_.Best(logical, View::kServer)) {
-      // The other view says the same, unless this one alone could be read.
-      const bool other = std::any_of(
-          scene_.findings.face_faults().begin(), scene_.findings.face_faults().end(),
-          [&](const FaceFault& g) { return g.observation == scene_.Best(logical, View::kServer); });
-      if (other) continue;
-    }
-    if (!seen.insert({logical, f.region, static_cast<uint8_t>(f.kind)}).second) continue;
+    const FaceFault*& chosen = best[{logical, f.region, static_cast<uint8_t>(f.kind)}];
+    const auto rank = [&](const FaceFault& x) {
+      return std::tuple(x.observation != scene_.Best(logical, View::kServer),
+                        scene_.At(x.observation).call_id, x.statement);
+    };
+    if (chosen == nullptr || rank(f) < rank(*chosen)) chosen = &f;
+  }
+  std::vector<const FaceFault*> order;
+  for (const auto& [key, fault] : best) order.push_back(fault);
+  std::sort(order.begin(), order.end(), [&](const FaceFault* a, const FaceFault* b) {
+    const auto rank = [&](const FaceFault* x) {
+      return std::tuple(scene_.ResponseTime(x->observation), scene_.At(x->observation).call_id, x->statement);
+    };
+    return rank(a) < rank(b);
+  });
+  for (const FaceFault* fault : order) {
+    const FaceFault& f = *fault;
     const RegionCase* c = CaseOf(f.region);
     const uint32_t client = scene_.ClientHost(f.observation);
     Cause* cause = PdCauseOf(client, f.region);
@@ -456,24 +472,19 @@ void Judge::JudgeFaceFaults() {
 }
 
 Cause* Judge::PdCauseOf(uint32_t client_host, const RegionVersion& region) {
-  for (auto& [key, cause] : causes_) {
-    if (cause.decided && cause.component == Component::kPd && cause.client_host == client_host &&
-        cause.region == region) {
-      return &cause;
-    }
+  for (Cause* cause : causes_of_region_[region]) {
+    if (cause->decided && cause->component == Component::kPd && cause->client_host == client_host)
+      return cause;
   }
   return nullptr;
 }
 
 Cause* Judge::TikvCauseOf(uint32_t server, const RegionVersion& region, uint32_t client_host) {
   Cause* any = nullptr;
-  for (auto& [key, cause] : causes_) {
-    if (!cause.decided || cause.component != Component::kTikv || cause.server != server ||
-        cause.region != region) {
-      continue;
-    }
-    if (cause.client_host == client_host) return &cause;
-    if (any == nullptr) any = &cause;
+  for (Cause* cause : causes_of_region_[region]) {
+    if (!cause->decided || cause->component != Component::kTikv || cause->server != server) continue;
+    if (cause->client_host == client_host) return cause;
+    if (any == nullptr) any = cause;
   }
   return any;
 }
@@ -497,6 +508,16 @@ Cause& Judge::CauseFor(const RegionCase& c, const Blame& blame, uint32_t client_
     cause.region = c.region;
     cause.region_case = &c;
     cause.told_range = blame.told_range;
+    auto& of_region = causes_of_region_[c.region];
+    of_region.push_back(&cause);
+    // In the order of their keys, whatever came first.
+    std::sort(of_region.begin(), of_region.end(), [&](const Cause* a, const Cause* b) {
+      const auto rank = [&](const Cause* x) {
+        return std::tuple(x->rule != "3", x->rule, scene_.hosts[x->client_host].address,
+                          scene_.hosts.EndpointText(scene_.log, x->server));
+      };
+      return rank(a) < rank(b);
+    });
   }
   if (cause.told_range == kNone) cause.told_range = blame.told_range;
   cause.certain |= blame.certain;

@@ -117,6 +117,8 @@ class Judge {
   std::unique_ptr<NeighbourIndex> neighbours_;
   std::map<RegionVersion, RegionCase> cases_;
   std::map<std::string, Cause> causes_;  // by everything that groups
+  std::map<RegionVersion, std::vector<Cause*>> causes_of_region_;
+  std::map<RegionVersion, std::vector<const FaceFault*>> faults_of_region_;
   std::vector<const Cause*> sorted_;
   std::map<std::string, uint64_t> benign_;
   uint64_t complaint_count_ = 0;
