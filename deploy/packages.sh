@@ -6,7 +6,7 @@
 # shellcheck disable=SC2034  # read by the scripts that source this file
 KEYTRAIL_BUILD_PACKAGES=(
   g++ cmake ninja-build pkg-config
-  libpcap-dev libnghttp2-dev libprotobuf-dev protobuf-compiler
+  libpcap-dev libnghttp2-dev libprotobuf-dev libprotoc-dev protobuf-compiler
   libzmq3-dev cppzmq-dev libsqlite3-dev libcli11-dev libzstd-dev zlib1g-dev
   python3
 )

@@ -50,7 +50,7 @@ std::string CommandText(std::string_view command) {
 void TextOutput::AppendTime(TimeNs time) {
   std::string& out = writer_.buffer();
   if (!time.known()) {
-    out += "????/??/?? ??:??:??.??????";
+    out += "----/--/-- --:--:--.------";
     return;
   }
   const int64_t second = time.ns / 1'000'000'000;
