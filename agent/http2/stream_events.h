@@ -16,7 +16,7 @@ enum class Protocol : uint8_t {
   kHttp2Start,  // the client's preface (RFC 9113 section 3.4) or an h2c upgrade was seen
   kHttp2Late,   // joined late, or frames found again: chains of valid frames
   kHttp1,
-  kTls,         // told, never decoded
+  kTls,  // told, never decoded
   kOther,
 };
 
@@ -68,8 +68,8 @@ class Http2Sink {
                       TimeNs last, Bytes data, bool frame_end, bool end_stream) = 0;
   virtual void OnReset(const ConnectionRef& connection, int direction, uint32_t stream, TimeNs time,
                        uint32_t error_code) = 0;
-  virtual void OnGoaway(const ConnectionRef& connection, int direction, TimeNs time,
-                        uint32_t last_stream, uint32_t error_code) = 0;
+  virtual void OnGoaway(const ConnectionRef& connection, int direction, TimeNs time, uint32_t last_stream,
+                        uint32_t error_code) = 0;
   // Bytes of this direction were lost or skipped: any stream of it may miss frames and be in mid-message.
   // affected_stream: not 0 if the loss lies wholly within one DATA frame's payload of that stream (frames
   // stay in step; lost_bytes of its data are missing, and OnData goes on with that stream). Else 0.
