@@ -22,6 +22,10 @@ int Authorize(void*, int action, const char* first, const char* second, const ch
       return SQLITE_OK;
     case SQLITE_FUNCTION:
       return sqlite3_stricmp(second, "load_extension") == 0 ? SQLITE_DENY : SQLITE_OK;
+    case SQLITE_UPDATE:
+      // What SQLite asks when a query first names a table-valued function (json_each, pragma_table_info). A
+      // statement that really updates is none that only reads, which is asked as well.
+      return sqlite3_stricmp(first, "sqlite_master") == 0 ? SQLITE_OK : SQLITE_DENY;
     case SQLITE_PRAGMA:
       return IsReadingPragma(first) ? SQLITE_OK : SQLITE_DENY;
     default:

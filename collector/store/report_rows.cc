@@ -11,6 +11,17 @@ Component ComponentOf(const std::string& name) {
   return name == "tidb" ? Component::kTidb : name == "pd" ? Component::kPd : Component::kTikv;
 }
 
+// Numbers of the whole report, by their names in `about`.
+struct NamedCount {
+  const char* name;
+  uint64_t InvestigationReport::*member;
+};
+constexpr NamedCount kCounts[] = {{"calls", &InvestigationReport::calls},
+                                  {"routed_requests", &InvestigationReport::routed_requests},
+                                  {"statements", &InvestigationReport::statements},
+                                  {"regions", &InvestigationReport::regions},
+                                  {"complaints", &InvestigationReport::complaints}};
+
 // Writes a report row by row; ok() turns false at the first error and stays so.
 class ReportWriter {
  public:
@@ -75,9 +86,12 @@ class ReportWriter {
       if (!ok_) return;
       Run(loss.Number(n++).Text(l.host).Text(l.kind).Number(l.count).Signed(l.first_ns).Signed(l.last_ns));
     }
-    SqlStatement about = Prepare("INSERT OR REPLACE INTO about VALUES ('calls', ?)");
-    const std::string calls = std::to_string(report.calls);
-    if (ok_) Run(about.Text(calls));
+    SqlStatement about = Prepare("INSERT OR REPLACE INTO about VALUES (?, ?)");
+    for (const NamedCount& count : kCounts) {
+      const std::string value = std::to_string(report.*count.member);
+      if (ok_) Run(about.Text(count.name).Text(value));
+    }
+    Notes("report", 0, "not_captured", report.not_captured);
   }
 
  private:
@@ -181,6 +195,8 @@ class ReportReader {
           e.range_start = row.ColumnOptionalBytes(i++);
           e.range_end = row.ColumnOptionalBytes(i++);
           e.note = row.ColumnText(i++);
+          e.ref_ns = row.ColumnSigned(i++);
+          e.count = row.ColumnNumber(i++);
         });
     return all;
   }
@@ -281,8 +297,12 @@ void ReadRest(ReportReader& in, InvestigationReport& report) {
             report.losses.push_back({row.ColumnText(0), row.ColumnText(1), row.ColumnNumber(2),
                                      row.ColumnSigned(3), row.ColumnSigned(4)});
           });
-  in.Each("SELECT CAST(value AS INTEGER) FROM about WHERE name = 'calls'",
-          [&](const SqlStatement& row) { report.calls = row.ColumnNumber(0); });
+  in.Each("SELECT name, CAST(value AS INTEGER) FROM about", [&](const SqlStatement& row) {
+    for (const NamedCount& count : kCounts) {
+      if (row.ColumnText(0) == count.name) report.*count.member = row.ColumnNumber(1);
+    }
+  });
+  report.not_captured = in.Notes("report", 0, "not_captured");
 }
 
 }  // namespace

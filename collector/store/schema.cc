@@ -291,9 +291,9 @@ constexpr ColumnDescription kInconclusive[] = {
 };
 
 constexpr ColumnDescription kVerdictNotes[] = {
-    {"owner", kTextNotNull, "verdict or inconclusive"},
-    {"owner_id", kIntNotNull, "verdicts.id or inconclusive.id"},
-    {"kind", kTextNotNull, "weakened_by, sure_of, missing, or suspect"},
+    {"owner", kTextNotNull, "verdict, inconclusive, or report"},
+    {"owner_id", kIntNotNull, "verdicts.id, inconclusive.id, or 0"},
+    {"kind", kTextNotNull, "weakened_by, sure_of, missing, suspect, or not_captured"},
     {"n", kIntNotNull, "position"},
     {"text", kTextNotNull, "the note, or the suspected component"},
 };
@@ -361,7 +361,8 @@ constexpr ColumnDescription kReportLosses[] = {
 };
 
 constexpr ColumnDescription kAbout[] = {
-    {"name", "TEXT PRIMARY KEY NOT NULL", "calls: logical calls of the last report; created_by: version"},
+    {"name", "TEXT PRIMARY KEY NOT NULL",
+     "calls, routed_requests, statements, regions, complaints: how many the last report is about"},
     {"value", kTextNotNull, "its value"},
 };
 

@@ -2,6 +2,8 @@
 
 #include <chrono>
 #include <cstring>
+#include <filesystem>
+#include <fstream>
 
 #include "collector/store/schema.h"
 #include "collector/store/store_state.h"
@@ -32,6 +34,18 @@ std::string ImmutableUri(const std::string& path) {
   return uri + "?immutable=1";
 }
 
+// SQLite takes a file that is shorter than its header for an empty database, and would overwrite it.
+bool IsOtherFile(const std::string& path) {
+  static constexpr std::string_view kMagic("SQLite format 3\0", 16);
+  std::error_code ignored;
+  if (!std::filesystem::is_regular_file(path, ignored)) return false;
+  std::ifstream file(path, std::ios::binary);
+  char head[kMagic.size()];
+  file.read(head, sizeof head);
+  const std::string_view got(head, static_cast<size_t>(file.gcount()));
+  return !got.empty() && got != kMagic;
+}
+
 }  // namespace
 
 Error Store::State::Failed(const std::string& doing) const {
@@ -58,6 +72,7 @@ Result<int64_t> Store::State::Number(const std::string& sql) {
 }
 
 Status Store::State::OpenFile(const std::string& name, int flags) {
+  if (IsOtherFile(path)) return Error{"database '" + path + "': file is not a database"};
   sqlite3* opened = nullptr;
   const int code = sqlite3_open_v2(name.c_str(), &opened, flags | SQLITE_OPEN_NOMUTEX, nullptr);
   db.reset(opened);

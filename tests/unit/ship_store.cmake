@@ -5,3 +5,6 @@ target_link_libraries(keytrail_test_records PUBLIC keytrail_options keytrail_com
 keytrail_test(crc32c_test SOURCES unit/common/crc32c_test.cc DEPENDS common)
 keytrail_test(record_codec_test SOURCES unit/common/record_codec_test.cc DEPENDS test_records common
               PRIVATE_DEPENDS keytrail_record_proto)
+
+keytrail_test(store_test SOURCES unit/store/store_test.cc unit/store/report_rows_test.cc
+              DEPENDS test_records collector_store PRIVATE_DEPENDS SQLite::SQLite3)
