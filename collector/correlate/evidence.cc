@@ -213,6 +213,14 @@ std::vector<Evidence> EvidenceWriter::Lines() const {
     lines.push_back(Refusal(*k));
   }
   AddWitnesses(lines, wrong_range);
+  if (cause_.neighbour) {
+    Evidence e = Statement(*cause_.neighbour, "witness");
+    // Observation of a statement about the neighbour: which region it is the statement itself tells.
+    e.region_id = cause_.neighbour_region.region_id;
+    e.version = cause_.neighbour_region.version;
+    e.note = "leaves no room for it";
+    lines.push_back(std::move(e));
+  }
   if (cause_.component == Component::kTikv) {
     const auto& served = cause_.served.empty() ? cause_.region_case->served_outside : cause_.served;
     for (const ServedOutside& s : served) {

@@ -35,6 +35,10 @@ void Judge::Run() {
   }
   for (const auto& [region, c] : cases_) JudgeStatements(c);
   JudgeFaceFaults();
+  for (auto& [key, cause] : causes_) {
+    if (!cause.decided || cause.component != Component::kPd || cause.told_range == kNone) continue;
+    if (!cause.region_case->pd_contradicts) FindRefutingNeighbour(cause);
+  }
   JudgeSetbacks();
   Sort();
 }
@@ -96,6 +100,20 @@ void Judge::BuildCases() {
 const RegionCase* Judge::CaseOf(const RegionVersion& region) const {
   const auto it = cases_.find(region);
   return it == cases_.end() ? nullptr : &it->second;
+}
+
+void Judge::FindRefutingNeighbour(Cause& cause) {
+  const auto neighbour = neighbours_->Refutes(cause.region, scene_.ledger.ranges().Get(cause.told_range));
+  if (!neighbour) return;
+  auto it = cases_.find(*neighbour);
+  if (it == cases_.end())
+    it = cases_.emplace(*neighbour, BuildCase(scene_, *neighbours_, *neighbour, {})).first;
+  for (const Said& s : it->second.said) {
+    if (!IsPdAnswer(s.source) || s.tellings.empty()) continue;
+    cause.neighbour = ToldAt{&s, s.tellings.front()};
+    cause.neighbour_region = *neighbour;
+    return;
+  }
 }
 
 std::vector<ToldAt> Judge::ToldBefore(const RegionCase& c, uint32_t client_host, uint32_t logical) const {
@@ -198,7 +216,9 @@ Judge::Blame Judge::BlamePd(const RegionCase& c, uint32_t range) const {
     }
     if (s.range == range && IsPdAnswer(s.source)) answered = std::max(answered, s.tellings.back().ref_ns);
   }
-  blame.certain = reported != kNoTime && answered != kNoTime && reported < answered;
+  // ... or that PD's own answers about a neighbour leave no room for it.
+  blame.certain = (reported != kNoTime && answered != kNoTime && reported < answered) ||
+                  neighbours_->Refutes(c.region, scene_.ledger.ranges().Get(range)).has_value();
   if (!blame.certain) blame.weakened.push_back("PD is refuted by the stores alone");
   return blame;
 }

@@ -58,6 +58,8 @@ struct Cause {
   std::vector<ToldAt> wrong;  // wrong statements
   std::vector<const FaceFault*> faults;
   std::vector<ServedOutside> served;
+  std::optional<ToldAt> neighbour;  // PD's own words about a neighbour that refute it
+  RegionVersion neighbour_region;
 };
 
 // Kinds of loss that can hide an answer; others (unknown links, header fields) cannot.
@@ -66,7 +68,7 @@ bool HidesMessages(const std::string& kind);
 class Judge {
  public:
   explicit Judge(const Scene& scene);
-  // Fills verdicts' causes; the cases live as long as the judge.
+  // Fills causes(); they and their cases live as long as the judge.
   void Run();
   const std::vector<const Cause*>& causes() const { return sorted_; }
   const std::map<std::string, uint64_t>& benign() const { return benign_; }
@@ -100,6 +102,8 @@ class Judge {
   void JudgeStatements(const RegionCase& c);
   void JudgeFaceFaults();
   void JudgeSetbacks();
+  // PD's statement about a neighbour that leaves no room for the range that the cause is about.
+  void FindRefutingNeighbour(Cause& cause);
   Cause& CauseFor(const RegionCase& c, const Blame& blame, uint32_t client_host, uint32_t server);
   // The verdict that other signs of the same fault belong to.
   Cause* PdCauseOf(uint32_t client_host, const RegionVersion& region);

@@ -1,6 +1,7 @@
 #include "collector/correlate/region_case.h"
 
 #include <algorithm>
+#include <limits>
 #include <tuple>
 
 namespace keytrail::correlate {
@@ -8,6 +9,9 @@ namespace {
 
 // Looking back for ranges that start before a place and reach into it stops after so many.
 constexpr size_t kMostLookedBack = 64;
+
+// Corrected clocks of machines in one network agree to better than this.
+constexpr int64_t kClockMarginNs = 1'000'000;
 
 View SpeakerSide(StatementSource source) {
   return IsReportToPd(source) ? View::kClient : View::kServer;
@@ -163,7 +167,16 @@ std::optional<uint32_t> FindTruth(const Scene& scene, const NeighbourIndex& neig
   if (c.pd_ranges.size() == 1 && c.tikv_ranges.size() == 1 && c.reported_ranges == c.tikv_ranges) {
     return *c.tikv_ranges.begin();  // PD was told so and says otherwise
   }
-  KeepIfAny(alive, [&](uint32_t r) { return c.PdInvented(r) && neighbours.Refutes(c.region, range(r)); });
+  KeepIfAny(alive, [&](uint32_t r) {
+    return c.PdInvented(r) && neighbours.Refutes(c.region, range(r)).has_value();
+  });
+  if (auto one = Only(alive)) return one;
+  if (!c.pd_contradicts) return std::nullopt;
+  // PD is wrong in any case; which of its answers is, its neighbours tell.
+  std::map<uint32_t, size_t> conflicts;
+  size_t least = std::numeric_limits<size_t>::max();
+  for (uint32_t r : alive) least = std::min(least, conflicts[r] = neighbours.Conflicts(c.region, range(r)));
+  KeepIfAny(alive, [&](uint32_t r) { return conflicts[r] > least; });
   return Only(alive);
 }
 
@@ -178,32 +191,32 @@ bool RegionCase::OneRange() const {
 NeighbourIndex::NeighbourIndex(const Scene& scene) : scene_(scene) {
   std::set<uint32_t> pds;
   for (const auto& [region, entries] : scene.ledger.entries()) {
-    Spoken spoken;
-    bool by_pd = false;
     for (const LedgerEntry& e : entries) {
-      if (!IsPdAnswer(e.source) || e.uses.empty()) continue;
-      by_pd = true;
-      pds.insert(scene.hosts.OfEndpoint(e.speaker));
-      for (const StatementUse& use : e.uses) {
-        const int64_t t = scene.ResponseTime(use.observation);
-        if (t == kNoTime) continue;
-        if (spoken.first == kNoTime || t < spoken.first) spoken.first = t;
-        if (spoken.last == kNoTime || t > spoken.last) spoken.last = t;
-      }
+      if (IsPdAnswer(e.source)) pds.insert(scene.hosts.OfEndpoint(e.speaker));
       const Range& r = scene.ledger.ranges().Get(e.range);
       places_.push_back({r.start, r.end, region});
     }
-    if (by_pd) spoken_[region] = spoken;
   }
   one_pd_ = pds.size() <= 1;
-  std::sort(places_.begin(), places_.end(), [](const Place& a, const Place& b) {
-    return std::tie(a.start, a.end, a.region) < std::tie(b.start, b.end, b.region);
-  });
+  const auto key = [](const Place& p) { return std::tie(p.start, p.end, p.region); };
+  std::sort(places_.begin(), places_.end(), [&](const Place& a, const Place& b) { return key(a) < key(b); });
   places_.erase(std::unique(places_.begin(), places_.end(),
-                            [](const Place& a, const Place& b) {
-                              return std::tie(a.start, a.end, a.region) == std::tie(b.start, b.end, b.region);
-                            }),
+                            [&](const Place& a, const Place& b) { return key(a) == key(b); }),
                 places_.end());
+}
+
+// Places that start inside of `range`, then those before it that may reach into it.
+template <typename F>
+void NeighbourIndex::ForEachOverlap(const Range& range, F visit) const {
+  const auto from =
+      std::lower_bound(places_.begin(), places_.end(), range.start,
+                       [](const Place& p, const std::string& start) { return p.start < start; });
+  for (auto it = from; it != places_.end() && (range.end.empty() || it->start < range.end); ++it) visit(*it);
+  size_t looked = 0;
+  for (auto it = from; it != places_.begin() && looked < kMostLookedBack; ++looked) {
+    --it;
+    if (it->end.empty() || it->end > range.start) visit(*it);
+  }
 }
 
 bool NeighbourIndex::OverlapsAll(const RegionVersion& other, const Range& range) const {
@@ -214,31 +227,75 @@ bool NeighbourIndex::OverlapsAll(const RegionVersion& other, const Range& range)
   });
 }
 
-bool NeighbourIndex::Refutes(const RegionVersion& region, const Range& range) const {
-  const auto self = spoken_.find(region);
-  const auto refuted_by = [&](const Place& p) {
-    if (p.region.region_id == region.region_id || !OverlapsAll(p.region, range)) return false;
-    if (p.region.version == region.version) return true;
-    if (self == spoken_.end() || !one_pd_) return false;
-    const Spoken& other = spoken_.at(p.region);
-    const Spoken& own = self->second;
-    if (other.first == kNoTime || own.first == kNoTime) return false;
-    // Both stood in PD's tree at once: one was said before and after the other.
-    return (own.first < other.first && other.first < own.last) ||
-           (other.first < own.first && own.first < other.last);
+NeighbourIndex::Moments NeighbourIndex::PdMoments(const RegionVersion& region) const {
+  Moments out;
+  const auto it = scene_.ledger.entries().find(region);
+  if (it == scene_.ledger.entries().end()) return out;
+  for (const LedgerEntry& e : it->second) {
+    if (!IsPdAnswer(e.source)) continue;
+    for (const StatementUse& use : e.uses) {
+      const int64_t asked = scene_.RequestTime(use.observation);
+      const int64_t answered = scene_.ResponseTime(use.observation);
+      if (scene_.At(use.observation).req_first != kNoTime && answered != kNoTime) {
+        out.answers.push_back({asked, answered});
+      }
+    }
+  }
+  std::sort(out.answers.begin(), out.answers.end());
+  return out;
+}
+
+std::optional<RegionVersion> NeighbourIndex::Refutes(const RegionVersion& region, const Range& range) const {
+  if (!one_pd_) return std::nullopt;
+  const Moments own = PdMoments(region);
+  if (own.answers.empty()) return std::nullopt;
+  // PD answered with `a` both before `b` was asked for and after it was answered: it held both.
+  const auto around = [](const Moments& a, const Moments& b) {
+    int64_t first = a.answers.front().second;
+    int64_t last = a.answers.front().first;
+    for (const auto& [asked, answered] : a.answers) {
+      first = std::min(first, answered);
+      last = std::max(last, asked);
+    }
+    return std::any_of(b.answers.begin(), b.answers.end(), [&](const auto& t) {
+      return first + kClockMarginNs < t.first && t.second + kClockMarginNs < last;
+    });
   };
-  const auto from =
-      std::lower_bound(places_.begin(), places_.end(), range.start,
-                       [](const Place& p, const std::string& start) { return p.start < start; });
-  for (auto it = from; it != places_.end() && (range.end.empty() || it->start < range.end); ++it) {
-    if (refuted_by(*it)) return true;
+  std::optional<RegionVersion> found;
+  ForEachOverlap(range, [&](const Place& p) {
+    if (p.region.region_id == region.region_id || (found && *found <= p.region)) return;
+    if (!OverlapsAll(p.region, range)) return;
+    const Moments other = PdMoments(p.region);
+    if (other.answers.empty() || (!around(own, other) && !around(other, own))) return;
+    found = p.region;
+  });
+  return found;
+}
+
+std::pair<int64_t, int64_t> NeighbourIndex::Spoken(const RegionVersion& region) const {
+  std::pair<int64_t, int64_t> out{kNoTime, kNoTime};
+  const auto it = scene_.ledger.entries().find(region);
+  if (it == scene_.ledger.entries().end()) return out;
+  for (const LedgerEntry& e : it->second) {
+    for (const StatementUse& use : e.uses) {
+      const int64_t t = scene_.ResponseTime(use.observation);
+      if (t == kNoTime) continue;
+      if (out.first == kNoTime || t < out.first) out.first = t;
+      if (out.second == kNoTime || t > out.second) out.second = t;
+    }
   }
-  size_t looked = 0;
-  for (auto it = from; it != places_.begin() && looked < kMostLookedBack; ++looked) {
-    --it;
-    if (refuted_by(*it)) return true;
-  }
-  return false;
+  return out;
+}
+
+size_t NeighbourIndex::Conflicts(const RegionVersion& region, const Range& range) const {
+  const auto own = Spoken(region);
+  std::set<RegionVersion> conflicts;
+  ForEachOverlap(range, [&](const Place& p) {
+    if (p.region.region_id == region.region_id || !OverlapsAll(p.region, range)) return;
+    const auto other = Spoken(p.region);
+    if (other.first <= own.second && own.first <= other.second) conflicts.insert(p.region);
+  });
+  return conflicts.size();
 }
 
 RegionCase BuildCase(const Scene& scene, const NeighbourIndex& neighbours, const RegionVersion& region,

@@ -66,13 +66,17 @@ struct RegionCase {
   bool OneRange() const;
 };
 
-// Knows PD's statements by place, to find neighbours that cannot exist beside a range.
+// Knows all statements by place, to find neighbours that cannot exist beside a range.
 class NeighbourIndex {
  public:
   explicit NeighbourIndex(const Scene& scene);
-  // True if PD's other statements refute that `region` spans `range`: a region of the same version overlaps
-  // it (split and merge give the newer one a larger version), or one that PD's tree held at the same time.
-  bool Refutes(const RegionVersion& region, const Range& range) const;
+  // A region that PD's own words put into PD's tree at the same time as `region`, every range of which
+  // overlaps `range`: the tree never holds two regions of one place, so PD contradicts itself. Versions prove
+  // nothing here: a store may give the new half of a split a version of its own (unistore does).
+  std::optional<RegionVersion> Refutes(const RegionVersion& region, const Range& range) const;
+  // How many other regions that were spoken of while `region` was are overlapped by `range` whatever was said
+  // of them. Not proof; tells the likelier of several ranges that PD gave.
+  size_t Conflicts(const RegionVersion& region, const Range& range) const;
 
  private:
   struct Place {
@@ -80,17 +84,19 @@ class NeighbourIndex {
     std::string end;
     RegionVersion region;
   };
-  struct Spoken {
-    int64_t first = kNoTime;
-    int64_t last = kNoTime;
+  // When PD can last have known a region before, and first after, by its answers: [asked, answered] times.
+  struct Moments {
+    std::vector<std::pair<int64_t, int64_t>> answers;  // in time order
   };
-  // The ranges that PD gave a (region, version), one is enough to be innocent.
+  template <typename F>
+  void ForEachOverlap(const Range& range, F visit) const;
   bool OverlapsAll(const RegionVersion& other, const Range& range) const;
+  Moments PdMoments(const RegionVersion& region) const;
+  std::pair<int64_t, int64_t> Spoken(const RegionVersion& region) const;
 
   const Scene& scene_;
   std::vector<Place> places_;  // by start
-  std::map<RegionVersion, Spoken> spoken_;
-  bool one_pd_ = true;  // times of several PDs prove nothing about one tree
+  bool one_pd_ = true;         // times of several PDs prove nothing about one tree
 };
 
 // Builds the case of `region` and draws the conclusions. `complaints` are those of this (region, version).

@@ -86,21 +86,31 @@ class Page {
     return "[" + (start.empty() ? "-inf" : Key(start)) + ", " + (end.empty() ? "+inf" : Key(end)) + ")";
   }
 
-  // What was said or asked: the command's own name is enough for BatchCommands.
+  // What was said or asked: the command's own name is enough for BatchCommands. A refusal repeats the key of
+  // the request above it.
   std::string Deed(const Evidence& e) const {
+    if (e.what == "complaint") {
+      std::string words = e.method;
+      std::replace(words.begin(), words.end(), '_', ' ');
+      return words;
+    }
     const size_t slash = e.method.find('/');
     std::string text = slash == std::string::npos ? e.method : e.method.substr(slash + 1);
     if (e.key) text += " " + Key(*e.key);
     return text;
   }
 
-  std::string RegionPart(const Evidence& e) const {
-    std::string text = "region " + std::to_string(e.region_id) + " v" + std::to_string(e.version);
-    if (e.range_start && e.range_end) text += " " + Range(*e.range_start, *e.range_end);
+  // The sentence names the region; a line names it only if it is another one.
+  std::string RegionPart(const Evidence& e, uint64_t region_id, uint64_t version) const {
+    std::string text;
+    if (e.region_id != region_id || e.version != version) {
+      text = "region " + std::to_string(e.region_id) + " v" + std::to_string(e.version) + " ";
+    }
+    if (e.range_start && e.range_end) text += Range(*e.range_start, *e.range_end);
     return text;
   }
 
-  void EvidenceLines(const std::vector<Evidence>& evidence) {
+  void EvidenceLines(const std::vector<Evidence>& evidence, uint64_t region_id, uint64_t version) {
     size_t who_columns = 0;
     size_t deed_columns = 0;
     for (const Evidence& e : evidence) {
@@ -112,8 +122,8 @@ class Page {
       const std::string head = Pad(e.label, kLabelColumns);
       const std::string body =
           TimeText(e.ref_ns) + "  " + Pad(e.speaker + " → " + e.listener, who_columns) + "  ";
-      const std::string region = RegionPart(e);
-      const std::string note = e.note.empty() ? "" : "   " + e.note;
+      const std::string region = RegionPart(e, region_id, version);
+      const std::string note = e.note.empty() ? "" : (region.empty() ? "" : "   ") + e.note;
       const std::string one = body + Pad(Deed(e), deed_columns) + "  " + region;
       if (2 + kLabelColumns + Columns(one) + Columns(note) <= width_) {
         Line("  " + paint_(Tone::kDim, head) + one + paint_(wrong ? Tone::kRed : Tone::kPlain, note));
@@ -144,6 +154,13 @@ class Page {
       }
       Line(line);
     }
+  }
+
+  const std::string& HostAt(const std::string& address) const {
+    for (const HostReport& h : report_.hosts) {
+      if (h.address == address) return h.host;
+    }
+    return address;
   }
 
   static std::string Joined(const std::vector<std::string>& parts, const char* joint) {
@@ -181,7 +198,7 @@ class Page {
   void Full(const Verdict& v) {
     Sentence(v.text, (v.certain ? "certain, rule " : "inferred, rule ") + v.rule,
              v.certain ? Tone::kGreen : Tone::kYellow);
-    EvidenceLines(v.evidence);
+    EvidenceLines(v.evidence, v.region_id, v.version);
     if (v.occurrences > 1) Labelled("again", Again(v));
     if (!v.sure_of.empty()) Labelled("sure of", Joined(v.sure_of, "; "));
     if (!v.weakened_by.empty()) Labelled("not sure", Joined(v.weakened_by, "; "), Tone::kYellow);
@@ -199,7 +216,7 @@ class Page {
     for (size_t i = 1; i < all.size() && i <= kMostBriefLines; ++i) {
       const Verdict& v = *all[i];
       std::string text = "#" + std::to_string(v.id) + "  region " + std::to_string(v.region_id) + " v" +
-                         std::to_string(v.version) + ", " + v.client + ", " +
+                         std::to_string(v.version) + ", " + HostAt(v.client) + ", " +
                          Count(v.occurrences, "time", "times") + " from " + TimeText(v.first_ns) + ", " +
                          (v.certain ? "certain" : "inferred") + ", rule " + v.rule;
       Line(std::string(2 + kLabelColumns, ' ') + Shorten(text, width_ - 2 - kLabelColumns));
@@ -217,7 +234,7 @@ class Page {
       std::vector<std::string> suspects;
       for (Component c : v.suspects) suspects.push_back(ComponentName(c));
       Sentence("Not decided: " + v.text, Joined(suspects, " or ") + ", rule " + v.rule, Tone::kYellow);
-      EvidenceLines(v.evidence);
+      EvidenceLines(v.evidence, v.region_id, v.version);
       if (v.occurrences > 1) {
         Labelled("again", Count(v.occurrences, "time", "times") + " in all, until " + TimeText(v.last_ns));
       }

@@ -199,9 +199,9 @@ TEST(SelfContradiction, PdWithoutAnyComplaint) {
     9 tidb2 > tikv1 Get 7.3 k = ok
     10 tidb1 > pd1 GetRegion f = 7.3[a,z)
     11 tidb1 > pd1 GetRegion f = 7.3[a,z)
-    12 tidb1 > pd1 GetRegion p = 8.3[m,z)
+    10.5 tidb1 > pd1 GetRegion p = 8.3[m,z)
   )");
-  // The neighbour of the same version refutes the wide one.
+  // The neighbour that was told meanwhile leaves no room for the wide one.
   EXPECT_EQ(Summary(report), "pd certain 0.1 7.3 x2");
   EXPECT_EQ(report.verdicts[0].client, "10.0.0.11");
 }
