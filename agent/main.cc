@@ -160,7 +160,9 @@ void PrintSummary(const AgentArguments& arguments, const AgentPipeline& pipeline
                   LineWriter& out) {
   RunSummary summary;
   summary.counters = &pipeline.counters();
-  summary.grpc = &pipeline.grpc();
+  summary.counts_from_start = &pipeline.grpc().counts_from_start();
+  summary.counts_late = &pipeline.grpc().counts_late();
+  summary.sub_counts_from_start = &pipeline.grpc().sub_counts_from_start();
   summary.schema = &schema;
   summary.input = arguments.file.empty() ? arguments.device : arguments.file;
   summary.stopped_by = pipeline.stopped_by();

@@ -71,6 +71,7 @@ Status AgentPipeline::Run(const std::function<void()>& on_idle) {
       break;
     }
   }
+  if (!status.ok()) stopped_by_ = status.error();
   source_->ReadDrops(counters_);
   rooms_->tcp.Finish();
   return status;

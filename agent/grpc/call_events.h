@@ -15,6 +15,13 @@ struct MessageEvent {
   Bytes message;  // decompressed; the inner message for a sub-command
 };
 
+// Streams and messages seen by path, for the summary and for tests against truth.json.
+struct PathCounts {
+  uint64_t streams = 0;
+  uint64_t request_messages = 0;
+  uint64_t response_messages = 0;
+};
+
 class CallSink {
  public:
   virtual ~CallSink() = default;

@@ -21,13 +21,6 @@ struct GrpcOptions {
   bool wants_messages = false;  // call CallSink::OnMessage
 };
 
-// Streams and messages seen by path, for the summary and for tests against truth.json.
-struct PathCounts {
-  uint64_t streams = 0;
-  uint64_t request_messages = 0;
-  uint64_t response_messages = 0;
-};
-
 class GrpcDecoder final : public Http2Sink {
  public:
   GrpcDecoder(const Schema& schema, const GrpcOptions& options, CallSink& sink, Counters& counters);

@@ -395,10 +395,10 @@ void AppendSummaryJson(const RunSummary& summary, std::string& out) {
     const Counter counter = static_cast<Counter>(i);
     object.Number(CounterName(counter), summary.counters->Get(counter));
   }
-  AppendCounts(summary.grpc->counts_from_start(), object.Key("by_method"));
-  AppendCounts(summary.grpc->counts_late(), object.Key("by_method_late"));
+  AppendCounts(*summary.counts_from_start, object.Key("by_method"));
+  AppendCounts(*summary.counts_late, object.Key("by_method_late"));
   ObjectWriter commands(object.Key("sub_commands"));
-  for (const auto& [number, n] : summary.grpc->sub_counts_from_start()) {
+  for (const auto& [number, n] : *summary.sub_counts_from_start) {
     const BatchCommand command = summary.schema->FindBatchCommand(number, true);
     std::string& to = commands.Key(command.name.empty() ? std::to_string(number) : std::string(command.name));
     to += '[';

@@ -7,8 +7,8 @@
 #include <string>
 
 #include "agent/grpc/call_events.h"
-#include "agent/grpc/grpc_decoder.h"
 #include "agent/ship/line_writer.h"
+#include "common/counters.h"
 
 namespace keytrail {
 
@@ -34,7 +34,9 @@ class JsonOutput final : public CallSink {
 // What a decoding run counted, for the summary object and the summary text.
 struct RunSummary {
   const Counters* counters = nullptr;
-  const GrpcDecoder* grpc = nullptr;
+  const std::map<std::string, PathCounts, std::less<>>* counts_from_start = nullptr;  // as in GrpcDecoder
+  const std::map<std::string, PathCounts, std::less<>>* counts_late = nullptr;
+  const std::map<uint32_t, PathCounts>* sub_counts_from_start = nullptr;
   const Schema* schema = nullptr;
   std::string input;       // path or device
   std::string stopped_by;  // empty: the input ended; else the reason (damage, interrupt, -c, --duration)
