@@ -13,3 +13,13 @@ keytrail_test(grpc_calls_test
           unit/agent/grpc/query_region_test.cc unit/agent/grpc/loss_test.cc unit/agent/grpc/caps_test.cc
   DEPENDS agent_grpc call_harness
   PRIVATE_DEPENDS ZLIB::ZLIB)
+
+# A capture file through all rooms of the agent: other tests use it too.
+add_library(keytrail_decode_file STATIC support/decode_file.cc)
+target_link_libraries(keytrail_decode_file PUBLIC keytrail_agent_grpc keytrail_agent_http2 keytrail_agent_tcp
+                      keytrail_agent_packet keytrail_agent_capture)
+target_compile_definitions(keytrail_decode_file PRIVATE
+                           KEYTRAIL_SHARED_DATA_DEFAULT="${CMAKE_SOURCE_DIR}/../shared/data")
+keytrail_test(shared_captures_test
+  SOURCES unit/agent/grpc/shared_captures_test.cc
+  DEPENDS call_harness decode_file)
