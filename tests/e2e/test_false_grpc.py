@@ -145,15 +145,18 @@ class FalseGrpc(harness.ProgramTest):
 
     def test_http2_in_the_middle_of_noise_does_not_end_the_rest(self):
         """A gRPC call beside all that noise is still found."""
-        headers = b"\x83\x86" + b"\x44" + bytes([17]) + b"/tikvpb.Tikv/KvGe"  # cut short on purpose: any path
+        # :method POST, :scheme http, :path (literal), content-type (literal); RFC 7541, appendix A.
+        headers = (b"\x83\x86" + b"\x44" + bytes([18]) + b"/tikvpb.Tikv/KvGet" + b"\x5f" + bytes([16]) +
+                   b"application/grpc")
         preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\x00\x00\x00\x04\x00\x00\x00\x00\x00"
-        frame = struct.pack(">I", len(headers))[1:] + b"\x01\x05" + struct.pack(">I", 1) + headers
+        frame = struct.pack(">I", len(headers))[1:] + b"\x01\x04" + struct.pack(">I", 1) + headers
+        frame += b"\x00\x00\x05\x00\x01" + struct.pack(">I", 1) + bytes(5)
         some = conversation(20160, [(True, preface + frame)], client_port=1)
         some += conversation(20160, noise(random.Random(3), 20), client_port=2)
         some.sort()
         records, summary, _ = harness.agent_json(self.write("mixed.pcap", pcap_file.encode(some)))
         self.assertEqual(summary["connections_http2_start"], 1)
-        self.assertEqual({r["method"] for r in records}, {"/tikvpb.Tikv/KvGe"})
+        self.assertEqual({r["method"] for r in records}, {"/tikvpb.Tikv/KvGet"})
 
 
 if __name__ == "__main__":

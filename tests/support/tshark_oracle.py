@@ -54,9 +54,9 @@ def read(capture, proto_dir, ports=(20160, 2379), keep=None):
         command += ["-d", f"tcp.port=={port},http2"]
     with tempfile.TemporaryDirectory() as home:
         environment = dict(os.environ, HOME=home, XDG_CONFIG_HOME=home, TZ="UTC")
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment)
-        reading = parse(process.stdout, keep)
-        if process.wait() != 0:
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment) as process:
+            reading = parse(process.stdout, keep)
+        if process.returncode != 0:
             raise RuntimeError(f"tshark failed on {capture}")
     return reading
 
