@@ -264,10 +264,16 @@ void BatchEncoder::Add(const CallRecord& call) {
 }
 
 void BatchEncoder::AddLoss(const LossRecord& loss) {
-  if (state_->losses.size() < limits::kMaxBatchLosses) {
-    state_->losses.push_back(loss);
-  } else {
-    state_->losses.back().count += loss.count;
+  std::vector<LossRecord>& losses = state_->losses;
+  if (losses.size() < limits::kMaxBatchLosses) {
+    losses.push_back(loss);
+    return;
+  }
+  for (LossRecord& other : losses) {
+    if (other.kind != loss.kind) continue;
+    other.count += loss.count;
+    other.first_ns = other.last_ns = 0;
+    return;
   }
 }
 

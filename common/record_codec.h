@@ -32,7 +32,8 @@ class BatchEncoder {
   // A record larger than limits::kMaxRecordBytes goes without its facts and messages, with over_cap set.
   // The caller finishes the batch at limits::kMaxBatchBytes or kMaxBatchRecords.
   void Add(const CallRecord& call);
-  // Not more than limits::kMaxBatchLosses in one batch; further ones are added to the last.
+  // Beyond limits::kMaxBatchLosses in one batch, the count is added to one of the same kind, whose times are
+  // not known then.
   void AddLoss(const LossRecord& loss);
   size_t records() const;
   bool empty() const;    // neither records nor losses

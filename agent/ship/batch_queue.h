@@ -11,6 +11,7 @@
 #include <functional>
 #include <mutex>
 #include <string>
+#include <vector>
 
 #include "common/record_codec.h"
 
@@ -48,6 +49,8 @@ class BatchQueue {
 
  private:
   void Seal(std::unique_lock<std::mutex>& lock);
+  void DropCurrent();
+  bool has_current() const;
 
   const size_t queue_bytes_;
   const size_t batch_records_;
@@ -57,11 +60,15 @@ class BatchQueue {
   mutable std::mutex mutex_;
   std::condition_variable room_;
   BatchEncoder encoder_;
+  // Outside the encoder, so that they survive a batch that is dropped.
+  std::vector<LossRecord> losses_;
+  LossRecord queue_full_;
   int64_t first_ns_ = 0;
   int64_t last_ns_ = 0;
   int64_t encoder_since_ns_ = 0;  // by the clock of Take(); 0: not looked at yet
   std::deque<SealedBatch> sealed_;
   size_t sealed_bytes_ = 0;
+  bool sealing_ = false;  // a full batch in the encoder waits for room
   bool closed_ = false;
   bool abandoned_ = false;
   uint64_t records_ = 0;

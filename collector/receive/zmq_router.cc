@@ -37,7 +37,8 @@ Result<std::unique_ptr<ZmqRouter>> ZmqRouter::Bind(const std::string& address, v
     s.socket.set(zmq::sockopt::linger, 500);
     s.socket.set(zmq::sockopt::maxmsgsize, static_cast<int64_t>(limits::kMaxWireMessageBytes));
     s.socket.set(zmq::sockopt::rcvhwm, static_cast<int>(2 * limits::kCreditBatches));
-    s.socket.set(zmq::sockopt::ipv6, true);
+    // Only when asked for: an IPv4 address would become a mapped one.
+    s.socket.set(zmq::sockopt::ipv6, address.find('[') != std::string::npos);
     s.socket.set(zmq::sockopt::heartbeat_ivl, 5000);
     s.socket.set(zmq::sockopt::heartbeat_timeout, 15000);
     s.socket.bind(address);
