@@ -14,7 +14,7 @@ namespace {
 constexpr int kPing = 24;          // 00 00 08 06 0x 00 00 00 00
 constexpr int kWindowUpdate = 20;  // 00 00 04 08 00, a legal stream, an increment that is not 0
 constexpr int kReset = 20;         // 00 00 04 03 00 and one of the error codes of RFC 9113 section 7
-constexpr int kGoaway = 20;        // type, flags and stream fixed, a known error code
+constexpr int kGoaway = 6;         // its length may be anything: an array of 64-bit counters has such runs
 constexpr int kSettings = 20;      // type, flags and stream fixed, known identifiers
 constexpr int kSettingsAck = 12;   // 00 00 00 04 01 00 00 00 00
 constexpr int kPriority = 14;      // 00 00 05 02 00
@@ -27,8 +27,10 @@ constexpr int kStreamSmall = 8;    // a stream id that was seen in the chain or 
 constexpr int kStreamLarge = 14;   // ... above 255: more than one byte agrees
 constexpr int kSameLength = 10;    // as long as the frame before and long, with other content
 constexpr int kRunStart = 8;       // the run begins with it: TCP segments often begin with a frame
-// What came before word for word proves little more: data repeats itself.
+// A frame that came before word for word proves nothing: data repeats itself. If it proves itself (a poll
+// that always asks the same), a few of them count a little.
 constexpr int kRepeated = 4;
+constexpr int kMaxRepeatedBits = 24;
 // A payload or stream with so many bits can hardly be anything else, taken alone.
 constexpr int kStrong = 16;
 
@@ -41,12 +43,24 @@ constexpr uint32_t kLastErrorCode = 13;
 constexpr uint32_t kReadWhole = 1024;
 constexpr size_t kReadBeginning = 32;
 constexpr size_t kGone = SIZE_MAX;
+// The longest period that is looked for, and in how many bytes.
+constexpr size_t kMaxPeriod = 1024;
+constexpr size_t kPeriodBytes = 8192;
 
 uint32_t ContentHash(Bytes header, Bytes payload) {
   uint32_t h = 2166136261u;
   for (const uint8_t b : header) h = (h ^ b) * 16777619u;
   for (const uint8_t b : payload.first(std::min<size_t>(payload.size(), 32))) h = (h ^ b) * 16777619u;
   return h;
+}
+
+// The same bytes again and again, twice at least. A chain through them holds one coincidence, not many.
+bool IsPeriodic(Bytes bytes) {
+  bytes = bytes.first(std::min(bytes.size(), kPeriodBytes));
+  for (size_t period = 1; period <= std::min(kMaxPeriod, bytes.size() / 2); ++period) {
+    if (std::memcmp(bytes.data(), bytes.data() + period, bytes.size() - period) == 0) return true;
+  }
+  return false;
 }
 
 bool NearNewest(uint32_t stream, const SearchContext& context) {
@@ -150,8 +164,12 @@ void FrameSearch::GiveBack(size_t count) {
 }
 
 void FrameSearch::Restart() {
-  scanned_ = front_;
   front_begins_run_ = false;
+  Reconsider();
+}
+
+void FrameSearch::Reconsider() {
+  scanned_ = front_;
   chains_.clear();
   claims_.clear();
 }
@@ -173,6 +191,7 @@ void FrameSearch::Compact() {
   }
   for (Chain& chain : chains_) {
     chain.next -= by;
+    chain.first -= std::min(chain.first, by);
     for (Seen& seen : chain.seen) {
       // Frames before the front cannot be given back; they still count as evidence.
       if (seen.at != kGone) seen.at = seen.at < by ? kGone : seen.at - by;
@@ -213,8 +232,11 @@ int FrameSearch::Weigh(const Chain& chain, const FrameHeader& header, Bytes payl
   // A whole message of few zeroes is short of proof alone; a lone `00 00 00 00 00` is an empty message.
   seen.strong = bits >= kStrong && !(data && header.length <= 5);
   if (data && header.length == 5 && bits >= kMessage) bits -= kMessage - kEndOfStream;
-  for (size_t i = 0; i < known; ++i) {
-    if (chain.seen[i].content == seen.content) return std::min(bits, kRepeated);
+  const auto end = chain.contents.begin() +
+                   static_cast<ptrdiff_t>(std::min(static_cast<size_t>(chain.frames), chain.contents.size()));
+  if (std::find(chain.contents.begin(), end, seen.content) != end) {
+    seen.repeated = true;
+    return bits >= kStrong && chain.repeated_bits < kMaxRepeatedBits ? kRepeated : 0;
   }
   if (header.stream != 0 && (data || header.type == kFrameHeaders)) {
     bool familiar = NearNewest(header.stream, context);
@@ -254,8 +276,10 @@ FrameSearch::Step FrameSearch::Extend(Chain& chain, const SearchContext& context
   if (static_cast<size_t>(chain.frames) < chain.seen.size()) {
     chain.seen[static_cast<size_t>(chain.frames)] = seen;
   }
+  chain.contents[static_cast<size_t>(chain.frames) % chain.contents.size()] = seen.content;
   ++chain.frames;
   chain.bits += bits;
+  if (seen.repeated) chain.repeated_bits += bits;
   if (header.type == kFrameHeaders || header.type == kFrameContinuation) {
     chain.open_block = header.has(kFlagEndHeaders) ? 0 : header.stream;
   }
@@ -263,10 +287,17 @@ FrameSearch::Step FrameSearch::Extend(Chain& chain, const SearchContext& context
   return Step::kAdvanced;
 }
 
+bool FrameSearch::Believed(const Chain& chain, const SearchContext& context) const {
+  if (context.is_http2) return chain.frames > 0 && chain.bits >= kEnoughBitsKnown;
+  if (chain.bits < kEnoughBits || chain.frames < kEnoughFrames) return false;
+  return !IsPeriodic(Bytes(buffer_).first(std::min(chain.next, buffer_.size())).subspan(chain.first));
+}
+
 // Extends `chain` as far as the bytes go. True: it is believed.
 bool FrameSearch::Follow(Chain& chain, const SearchContext& context, bool& broken) {
   broken = false;
   while (true) {
+    if (Believed(chain, context)) return true;
     switch (Extend(chain, context)) {
       case Step::kNeedMore:
         return false;
@@ -275,10 +306,6 @@ bool FrameSearch::Follow(Chain& chain, const SearchContext& context, bool& broke
         return false;
       case Step::kAdvanced:
         break;
-    }
-    if (context.is_http2 ? chain.bits >= kEnoughBitsKnown
-                         : chain.bits >= kEnoughBits && chain.frames >= kEnoughFrames) {
-      return true;
     }
     // A younger chain that runs into an older one is its tail, and has no say of its own.
     if (!Claim(chain.next)) {
@@ -326,6 +353,10 @@ size_t FrameSearch::StartOf(const Chain& chain, const SearchContext& context) co
 
 bool FrameSearch::Find(const SearchContext& context) {
   const auto found = [&](const Chain& chain) {
+    newest_stream_ = 0;
+    for (size_t i = 0; i < std::min<size_t>(static_cast<size_t>(chain.frames), chain.seen.size()); ++i) {
+      newest_stream_ = std::max(newest_stream_, chain.seen[i].stream);
+    }
     const size_t start = std::min(StartOf(chain, context), buffer_.size());
     Drop(start - front_);
     Restart();
@@ -355,7 +386,7 @@ bool FrameSearch::Find(const SearchContext& context) {
     if (header.type != kFrameContinuation && IsPlausibleFrame(header, context.max_frame_bytes) &&
         Claim(scanned_)) {
       Chain chain;
-      chain.next = scanned_;
+      chain.first = chain.next = scanned_;
       if (context.is_http2 && front_begins_run_ && scanned_ == front_) chain.bits = kRunStart;
       if (Follow(chain, context, broken)) return found(chain);
       if (!broken) Keep(chain);

@@ -66,28 +66,38 @@ class FrameSearch {
 
   // Forgets what was concluded so far: the next Find begins at the front, which is in the middle of a run.
   void Restart();
+  // The same, when more is known of the connection than before.
+  void Reconsider();
+
+  // The newest stream among the first frames of the chain that the last Find believed.
+  uint32_t newest_stream() const { return newest_stream_; }
 
  private:
   struct Seen {
     size_t at = 0;
     uint32_t length = 0;
     uint32_t stream = 0;
-    uint32_t content = 0;  // hash of the header and the first bytes of the payload
-    bool strong = false;   // could hardly be anything else, taken alone
+    uint32_t content = 0;   // hash of the header and the first bytes of the payload
+    bool strong = false;    // could hardly be anything else, taken alone
+    bool repeated = false;  // came before, word for word
   };
   // One chain: where its next header must stand, and what speaks for it.
   struct Chain {
+    size_t first = 0;  // of its bytes that are still held
     size_t next = 0;
     int bits = 0;
+    int repeated_bits = 0;
     int frames = 0;
-    uint32_t open_block = 0;   // stream of a HEADERS without END_HEADERS: CONTINUATION must follow
-    std::array<Seen, 8> seen;  // the first frames
+    uint32_t open_block = 0;              // stream of a HEADERS without END_HEADERS: CONTINUATION must follow
+    std::array<Seen, 8> seen;             // the first frames
+    std::array<uint32_t, 32> contents{};  // Seen::content of the last ones
   };
   enum class Step { kAdvanced, kNeedMore, kBroken };
 
   Step Extend(Chain& chain, const SearchContext& context);
   int Weigh(const Chain& chain, const FrameHeader& header, Bytes payload, const SearchContext& context,
             Seen& seen) const;
+  bool Believed(const Chain& chain, const SearchContext& context) const;
   bool Follow(Chain& chain, const SearchContext& context, bool& broken);
   size_t StartOf(const Chain& chain, const SearchContext& context) const;
   bool Claim(size_t at);
@@ -103,6 +113,7 @@ class FrameSearch {
   std::vector<Chain> chains_;  // alive, waiting for more bytes
   std::vector<bool> claims_;   // header positions that some chain went through or waits for
   bool front_begins_run_ = true;
+  uint32_t newest_stream_ = 0;
   uint64_t dropped_ = 0;
 };
 

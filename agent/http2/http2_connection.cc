@@ -180,6 +180,11 @@ void Http2Connection::BeginLate(const ConnectionRef& ref, TimeNs time, int found
     }
     d.hpack.Forget();
     d.mode = i == found ? Mode::kReplay : Mode::kSearch;
+    if (i == found) {
+      facts_.directions[static_cast<size_t>(i)].newest_stream = d.search->newest_stream();
+    } else if (d.search != nullptr) {
+      d.search->Reconsider();
+    }
   }
   TellSkipped(ref, found, time, 0);
   Pump(ref, time);
