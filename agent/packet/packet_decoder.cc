@@ -35,8 +35,9 @@ constexpr uint8_t kProtocolUdp = 17;
 constexpr uint8_t kProtocolIpv6 = 41;
 constexpr uint8_t kProtocolGre = 47;
 
-constexpr uint16_t kPortVxlan = 4789;   // RFC 7348
-constexpr uint16_t kPortGeneve = 6081;  // RFC 8926
+constexpr uint16_t kPortVxlan = 4789;       // RFC 7348
+constexpr uint16_t kPortVxlanLinux = 8472;  // Linux before 4789 was assigned; flannel still
+constexpr uint16_t kPortGeneve = 6081;      // RFC 8926
 
 // What a layer says of the one inside it: an EtherType, or nothing if the packet ends here.
 struct Inner {
@@ -249,7 +250,12 @@ class PacketReader {
     if (!Has(at, 8)) return;
     const uint16_t port = LoadBe16(at.bytes.data() + 2);
     Inner inner = Skip(at, 8);
-    if (port == kPortVxlan) {
+    const bool vxlan = port == kPortVxlan || port == kPortVxlanLinux;
+    if ((vxlan || port == kPortGeneve) && inner.bytes.size() < 8 && inner.wire_length >= 8) {
+      counters_.Add(Counter::kPacketsCut);
+      return;
+    }
+    if (vxlan) {
       // Flag I and a zero reserved byte (RFC 7348 section 5).
       if (inner.bytes.size() < 8 || inner.bytes[0] != 0x08 || inner.bytes[7] != 0) {
         counters_.Add(Counter::kPacketsNotTcp);
