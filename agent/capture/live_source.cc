@@ -1,6 +1,7 @@
 // A live device through libpcap.
 
 #include <pcap/pcap.h>
+#include <poll.h>
 
 #include <atomic>
 #include <cstring>
@@ -36,6 +37,11 @@ class LiveSource final : public PacketSource {
     if (activated < 0) return Error{"device " + device_ + ": " + ActivationProblem(activated)};
     nanoseconds_ = pcap_get_tstamp_precision(pcap_) == PCAP_TSTAMP_PRECISION_NANO;
     link_type_ = pcap_datalink(pcap_);
+    // With a memory-mapped ring libpcap waits without end for the first packet, whatever its timeout says. So
+    // it never waits; Read() does.
+    if (pcap_setnonblock(pcap_, 1, problem) != 0) return Error{"device " + device_ + ": " + problem};
+    waiting_.fd = pcap_get_selectable_fd(pcap_);
+    waiting_.events = POLLIN;
     return SetFilter(pcap_, options.filter);
   }
 
@@ -43,16 +49,15 @@ class LiveSource final : public PacketSource {
     if (interrupted_.load(std::memory_order_relaxed)) return Next::kEnd;
     pcap_pkthdr* header = nullptr;
     const u_char* bytes = nullptr;
-    switch (pcap_next_ex(pcap_, &header, &bytes)) {
-      case 1:
-        break;
-      case 0:
-        return Next::kTimeout;
-      case PCAP_ERROR_BREAK:
-        return Next::kEnd;
-      default:
-        return Error{"device " + device_ + ": " + pcap_geterr(pcap_)};
+    int got = pcap_next_ex(pcap_, &header, &bytes);
+    if (got == 0) {
+      poll(&waiting_, waiting_.fd >= 0 ? 1 : 0, kPollMs);
+      if (interrupted_.load(std::memory_order_relaxed)) return Next::kEnd;
+      got = pcap_next_ex(pcap_, &header, &bytes);
     }
+    if (got == 0) return Next::kTimeout;
+    if (got == PCAP_ERROR_BREAK) return Next::kEnd;
+    if (got != 1) return Error{"device " + device_ + ": " + pcap_geterr(pcap_)};
     packet.time =
         TimeNs{int64_t{header->ts.tv_sec} * 1'000'000'000 + header->ts.tv_usec * (nanoseconds_ ? 1 : 1000)};
     packet.bytes = Bytes(bytes, header->caplen);
@@ -87,6 +92,7 @@ class LiveSource final : public PacketSource {
   pcap_t* pcap_ = nullptr;
   int link_type_ = 0;
   bool nanoseconds_ = false;
+  pollfd waiting_{-1, 0, 0};
   pcap_stat told_{};
   std::atomic<bool> interrupted_ = false;
 };

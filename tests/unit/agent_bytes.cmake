@@ -1,1 +1,6 @@
 keytrail_test(tcp_tracker_test SOURCES unit/agent/tcp/tcp_tracker_test.cc DEPENDS agent_tcp)
+keytrail_test(packet_decoder_test SOURCES unit/agent/packet/packet_decoder_test.cc DEPENDS agent_packet agent_capture)
+target_compile_definitions(packet_decoder_test PRIVATE
+                           KEYTRAIL_SHARED_DATA_DEFAULT="${CMAKE_SOURCE_DIR}/../shared/data")
+keytrail_test(capture_test SOURCES unit/agent/capture/capture_test.cc DEPENDS agent_capture
+              PRIVATE_DEPENDS PkgConfig::ZSTD)
