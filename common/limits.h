@@ -114,8 +114,8 @@ inline constexpr int64_t kMaxBatchAgeNs = 200'000'000;
 // receive -------------------------------------------------------------------------------------------------
 // Agents with an open session; hundreds of hosts are expected, the rest is room for reconnects.
 inline constexpr size_t kMaxSessions = 4096;
-// Texts of a Hello.
-inline constexpr size_t kMaxHelloTextBytes = 256;
+// Texts of a Hello: a path (PATH_MAX) with a few words.
+inline constexpr size_t kMaxHelloTextBytes = 4096 + 256;
 
 // correlate -----------------------------------------------------------------------------------------------
 // Occurrences remembered of one distinct statement (region, version, range, who, to whom): heartbeats repeat

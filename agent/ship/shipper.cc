@@ -15,6 +15,7 @@
 #include "agent/ship/batch_queue.h"
 #include "agent/ship/ship_session.h"
 #include "agent/ship/zmq_dealer.h"
+#include "common/plain_text.h"
 
 namespace keytrail {
 
@@ -144,6 +145,10 @@ Result<std::unique_ptr<Shipper>> Shipper::Start(const ShipperOptions& options) {
   identity.role = options.role;
   identity.input = options.input;
   identity.epoch = options.epoch != 0 ? options.epoch : RandomEpoch();
+  // Names that the user gave may be anything; the collector takes plain text only.
+  for (std::string* text : {&identity.agent_key, &identity.name, &identity.hostname, &identity.input}) {
+    *text = PlainText(*text);
+  }
   for (std::string* text : {&identity.agent_key, &identity.name, &identity.role}) {
     if (text->size() > limits::kMaxHelloTextBytes) {
       return Error{"agent name or role is longer than " + std::to_string(limits::kMaxHelloTextBytes) +

@@ -9,6 +9,7 @@
 #include "collector/receive/zmq_router.h"
 #include "common/crc32c.h"
 #include "common/flow_key.h"
+#include "common/plain_text.h"
 #include "proto/keytrail/record.pb.h"
 
 namespace keytrail {
@@ -44,33 +45,14 @@ bool IsRole(const std::string& role) {
   return role.empty() || role == "tidb" || role == "pd" || role == "tikv";
 }
 
-// UTF-8 (RFC 3629) without control characters, and not too long: fit for a terminal, a log and JSON.
-bool IsPlainText(const std::string& text) {
-  if (text.size() > limits::kMaxHelloTextBytes) return false;
-  for (size_t i = 0; i < text.size();) {
-    const uint8_t c = static_cast<uint8_t>(text[i]);
-    const size_t more = c < 0x80                ? 0
-                        : c >= 0xC2 && c < 0xE0 ? 1
-                        : c >= 0xE0 && c < 0xF0 ? 2
-                        : c < 0xF5              ? 3
-                                                : 9;
-    if (c < 0x20 || c == 0x7F || (c >= 0x80 && c < 0xC2) || more == 9 || text.size() - i <= more)
-      return false;
-    for (size_t k = 1; k <= more; ++k) {
-      if ((static_cast<uint8_t>(text[i + k]) & 0xC0) != 0x80) return false;
-    }
-    const uint8_t second = more == 0 ? 0 : static_cast<uint8_t>(text[i + 1]);
-    const bool overlong = (c == 0xE0 && second < 0xA0) || (c == 0xF0 && second < 0x90);
-    const bool surrogate_or_beyond = (c == 0xED && second > 0x9F) || (c == 0xF4 && second > 0x8F);
-    if (overlong || surrogate_or_beyond) return false;
-    i += more + 1;
-  }
-  return true;
+// Fit for a terminal, a log and JSON.
+bool IsName(const std::string& text) {
+  return text.size() <= limits::kMaxHelloTextBytes && IsPlainText(text);
 }
 
 // What is for people only is left out if it is not fit for them.
-std::string PlainOrNothing(const std::string& text) {
-  return IsPlainText(text) ? text : std::string();
+std::string NameOrNothing(const std::string& text) {
+  return IsName(text) ? text : std::string();
 }
 
 }  // namespace
@@ -221,7 +203,7 @@ void Receiver::State::OnHello(const std::string& identity, const protocol::Hello
                   "agent speaks protocol version " + std::to_string(hello.protocol_version()) +
                       ", this collector speaks version " + std::to_string(kProtocolVersion));
   }
-  if (hello.agent_key().empty() || !IsPlainText(hello.agent_key()) || !IsPlainText(hello.name()) ||
+  if (hello.agent_key().empty() || !IsName(hello.agent_key()) || !IsName(hello.name()) ||
       !IsRole(hello.role()) || hello.epoch() == 0 || hello.first_available() == 0) {
     ++stats.malformed;
     return Refuse(identity, protocol::Refusal::MALFORMED,
@@ -236,9 +218,9 @@ void Receiver::State::OnHello(const std::string& identity, const protocol::Hello
   agent.name = hello.name();
   agent.role = hello.role();
   agent.epoch = hello.epoch();
-  agent.hostname = PlainOrNothing(hello.host().hostname());
-  agent.version = PlainOrNothing(hello.host().agent_version());
-  agent.input = PlainOrNothing(hello.host().input());
+  agent.hostname = NameOrNothing(hello.host().hostname());
+  agent.version = NameOrNothing(hello.host().agent_version());
+  agent.input = NameOrNothing(hello.host().input());
   const Result<AgentRow> row = store.RegisterAgent(agent);
   if (!row) {
     store_error = row.error();

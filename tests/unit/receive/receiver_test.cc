@@ -329,9 +329,11 @@ TEST_F(ReceiverTest, HellosOutOfBoundsAreRefused) {
     EXPECT_EQ(Refused(client, hello), Refusal::MALFORMED);
   };
   refused([](protocol::Hello& h) { h.clear_agent_key(); });
-  refused([](protocol::Hello& h) { h.set_agent_key(std::string(257, 'x')); });
-  refused([](protocol::Hello& h) { h.set_name(std::string(257, 'x')); });
+  refused([](protocol::Hello& h) { h.set_agent_key(std::string(limits::kMaxHelloTextBytes + 1, 'x')); });
+  refused([](protocol::Hello& h) { h.set_name(std::string(limits::kMaxHelloTextBytes + 1, 'x')); });
   refused([](protocol::Hello& h) { h.set_role("root"); });
+  refused([](protocol::Hello& h) { h.set_name("\x1B[2J"); });
+  refused([](protocol::Hello& h) { h.set_agent_key("\xFF"); });
   refused([](protocol::Hello& h) { h.set_epoch(0); });
   refused([](protocol::Hello& h) { h.set_first_available(0); });
   Envelope zero = BatchMessage(0, MakeBatch(records_, 1));

@@ -1,0 +1,230 @@
+// keytrail-collector: receives what agents ship, stores it, and judges it while it grows.
+
+#include <atomic>
+#include <cerrno>
+#include <chrono>
+#include <csignal>
+#include <cstdio>
+#include <cstring>
+#include <filesystem>
+#include <memory>
+#include <string>
+
+#include <CLI/CLI.hpp>
+
+#include "collector/cli/correlator_feed.h"
+#include "collector/correlate/correlator.h"
+#include "collector/receive/receiver.h"
+#include "collector/store/store.h"
+#include "common/version.h"
+
+namespace keytrail {
+namespace {
+
+// Exit statuses of all three programs.
+constexpr int kExitDone = 0;
+constexpr int kExitFailed = 1;
+constexpr int kExitUsage = 2;
+
+using Clock = std::chrono::steady_clock;
+constexpr std::chrono::milliseconds kIdle{500};
+constexpr std::chrono::milliseconds kJudgeEvery{2000};
+// Judging takes at most this share of the time: a large database is judged less often.
+constexpr int kJudgeShare = 4;
+
+volatile std::sig_atomic_t stop_signal = 0;
+
+void OnStopSignal(int signal) {
+  stop_signal = signal;
+}
+
+void InstallSignalHandlers() {
+  struct sigaction action {};
+  action.sa_handler = OnStopSignal;
+  sigaction(SIGINT, &action, nullptr);
+  sigaction(SIGTERM, &action, nullptr);
+  action.sa_handler = SIG_IGN;
+  sigaction(SIGPIPE, &action, nullptr);
+}
+
+struct CollectorArguments {
+  std::string listen = "tcp://127.0.0.1:7450";
+  std::string data;
+  bool quiet = false;
+  bool verbose = false;
+};
+
+int Fail(const std::string& message) {
+  std::fprintf(stderr, "keytrail-collector: %s\n", message.c_str());
+  return kExitFailed;
+}
+
+// Judges what has arrived and writes the report, not too often.
+class Judge {
+ public:
+  Judge(const Correlator& correlator, Store& store) : correlator_(correlator), store_(store) {}
+
+  // True if a report is due: something came in, and either nothing more comes or it is long enough ago.
+  bool Due(uint64_t changes) {
+    const Clock::time_point now = Clock::now();
+    if (changes != seen_) {
+      seen_ = changes;
+      changed_at_ = now;
+    }
+    if (seen_ == judged_ || now < not_before_) return false;
+    return now - changed_at_ >= kIdle || now - judged_at_ >= kJudgeEvery;
+  }
+
+  Status Run(uint64_t changes) {
+    const Clock::time_point begun = Clock::now();
+    const InvestigationReport report = correlator_.Judge();
+    const Status written = store_.WriteReport(report);
+    judged_at_ = Clock::now();
+    not_before_ = judged_at_ + kJudgeShare * (judged_at_ - begun);
+    if (!written.ok()) return written;
+    judged_ = changes;
+    verdicts_ = report.verdicts.size();
+    return Done{};
+  }
+
+  bool up_to_date(uint64_t changes) const { return judged_ == changes; }
+  size_t verdicts() const { return verdicts_; }
+
+ private:
+  const Correlator& correlator_;
+  Store& store_;
+  uint64_t seen_ = 0;
+  uint64_t judged_ = 0;
+  size_t verdicts_ = 0;
+  Clock::time_point changed_at_ = Clock::now();
+  Clock::time_point judged_at_ = Clock::now();
+  Clock::time_point not_before_{};
+};
+
+// Tells people what changes, once each.
+class Teller {
+ public:
+  Teller(const CollectorArguments& arguments) : quiet_(arguments.quiet), verbose_(arguments.verbose) {}
+
+  void Say(const std::string& text) const {
+    if (!quiet_) std::fprintf(stderr, "keytrail-collector: %s\n", text.c_str());
+  }
+  // Problems are told also with -q.
+  void Problem(const std::string& now) {
+    if (now == problem_) return;
+    std::fprintf(stderr, "keytrail-collector: %s\n", now.empty() ? "writing again" : now.c_str());
+    problem_ = now;
+  }
+  void Verdicts(size_t count) {
+    if (count == verdicts_) return;
+    verdicts_ = count;
+    Say(std::to_string(count) + (count == 1 ? " verdict so far" : " verdicts so far"));
+  }
+  void Finished(const ReceiverStats& stats) {
+    if (stats.agents_finished == finished_) return;
+    finished_ = stats.agents_finished;
+    if (verbose_) {
+      Say(std::to_string(finished_) + " agents done, " + std::to_string(stats.calls) + " calls stored");
+    }
+  }
+  void Summary(const ReceiverStats& stats) const {
+    Say("stored " + std::to_string(stats.calls) + " calls in " + std::to_string(stats.batches) + " batches");
+    const uint64_t refused = stats.malformed + stats.wrong_version + stats.corrupt + stats.unavailable;
+    if (refused == 0 && !verbose_) return;
+    Say("refused: " + std::to_string(stats.malformed) + " malformed messages, " +
+        std::to_string(stats.wrong_version) + " of another version, " + std::to_string(stats.corrupt) +
+        " damaged batches, " + std::to_string(stats.unavailable) + " that could not be written");
+  }
+
+ private:
+  bool quiet_;
+  bool verbose_;
+  std::string problem_;
+  size_t verdicts_ = 0;
+  uint64_t finished_ = 0;
+};
+
+int RunCollector(const CollectorArguments& arguments) {
+  std::error_code created;
+  std::filesystem::create_directories(arguments.data, created);
+  if (created) return Fail("--data '" + arguments.data + "': " + created.message());
+  const std::string path = (std::filesystem::path(arguments.data) / "keytrail.db").string();
+  Result<std::unique_ptr<Store>> store = Store::Open(path);
+  if (!store) return Fail(store.error());
+
+  Correlator correlator;
+  CorrelatorFeed feed(correlator);
+  const Status fed = FeedStored(**store, feed);
+  if (!fed.ok()) return Fail(fed.error());
+
+  ReceiverOptions options;
+  options.listen = arguments.listen;
+  Result<std::unique_ptr<Receiver>> opened = Receiver::Open(options, **store, feed);
+  if (!opened) return Fail(opened.error());
+  Receiver& receiver = **opened;
+
+  InstallSignalHandlers();
+  Teller teller(arguments);
+  teller.Say("listening on " + receiver.address() + ", writing " + path);
+  if (feed.changes() != 0) teller.Say(std::to_string(feed.changes()) + " calls are there already");
+  Judge judge(correlator, **store);
+  while (stop_signal == 0) {
+    receiver.Poll(100);
+    std::string problem = receiver.store_error();
+    if (judge.Due(feed.changes())) {
+      const Status judged = judge.Run(feed.changes());
+      if (!judged.ok()) problem = judged.error();
+    }
+    teller.Problem(problem);
+    teller.Verdicts(judge.verdicts());
+    teller.Finished(receiver.stats());
+  }
+  teller.Say(stop_signal == SIGINT ? "interrupted, finishing" : "terminated, finishing");
+  // What has arrived is still taken; what has not will be sent to the next collector.
+  for (int i = 0; i < 10 && receiver.Poll(0, 500); ++i) {
+  }
+  if (!judge.up_to_date(feed.changes())) {
+    const Status judged = judge.Run(feed.changes());
+    if (!judged.ok()) return Fail(judged.error());
+  }
+  teller.Verdicts(judge.verdicts());
+  teller.Summary(receiver.stats());
+  return receiver.store_error().empty() ? kExitDone : kExitFailed;
+}
+
+int Main(int argc, char** argv) {
+  CLI::App app{"keytrail-collector receives call records of agents, stores them, and says who is wrong."};
+  app.name("keytrail-collector");
+  CollectorArguments arguments;
+  app.add_option("--listen", arguments.listen,
+                 "Where agents connect to: tcp://ADDR:PORT (loopback only) or ipc://PATH")
+      ->type_name("ADDR")
+      ->capture_default_str();
+  app.add_option("--data", arguments.data, "Keep the database in this folder; it is made if need be")
+      ->type_name("DIR")
+      ->required();
+  auto* quiet = app.add_flag("-q,--quiet", arguments.quiet, "Say nothing but problems");
+  app.add_flag("-v,--verbose", arguments.verbose, "Say more")->excludes(quiet);
+  app.set_version_flag("--version", std::string("keytrail-collector ") + kVersion);
+  app.footer(
+      "SIGINT and SIGTERM: finish and end.\n"
+      "Exit status: 0 done; 1 failed; 2 wrong usage, or an address that needs keys.");
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& e) {
+    return app.exit(e) == 0 ? kExitDone : kExitUsage;
+  }
+  const Status address = CheckListenAddress(arguments.listen);
+  if (!address.ok()) {
+    Fail("--listen: " + address.error());
+    return kExitUsage;
+  }
+  return RunCollector(arguments);
+}
+
+}  // namespace
+}  // namespace keytrail
+
+int main(int argc, char** argv) {
+  return keytrail::Main(argc, argv);
+}

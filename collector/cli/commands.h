@@ -1,0 +1,17 @@
+// The subcommands of `keytrail`, one file each.
+#pragma once
+
+#include <CLI/CLI.hpp>
+
+namespace keytrail {
+
+// Each adds its subcommand; `exit_status` is set when it ran.
+void AddSqlCommand(CLI::App& app, int& exit_status);
+void AddVerdictsCommand(CLI::App& app, int& exit_status);
+
+// Exit statuses of all three programs.
+inline constexpr int kExitDone = 0;
+inline constexpr int kExitFailed = 1;
+inline constexpr int kExitUsage = 2;
+
+}  // namespace keytrail

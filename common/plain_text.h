@@ -1,0 +1,17 @@
+// Text of strangers (host names, paths, names on the wire) made fit for a terminal, a log and JSON.
+//
+// Pure functions.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+namespace keytrail {
+
+// UTF-8 (RFC 3629) without control characters (below 0x20, 0x7F).
+bool IsPlainText(std::string_view text);
+
+// The text itself if it is plain; else with '?' for each byte that is not printable ASCII.
+std::string PlainText(std::string_view text);
+
+}  // namespace keytrail
