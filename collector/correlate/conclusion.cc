@@ -83,6 +83,7 @@ class Sentence {
       case Reason::kPdFaceFault:
         return PdFace();
       case Reason::kTidbOutsideRoute:
+      case Reason::kTidbKnewBetter:
       case Reason::kTidbNeverTold:
         return Tidb();
       case Reason::kTidbMalformed:
@@ -131,12 +132,12 @@ class Sentence {
   std::string PdWrong() const {
     if (cause_.wrong.empty()) {
       return "PD is wrong: it says that " + RegionText(cause_.region) + " " +
-             Difference(RangeOf(cause_.told_range), RangeOf(*cause_.region_case->truth)) + "." + Refusals();
+             Difference(RangeOf(cause_.told_range), RangeOf(cause_.right_range)) + "." + Refusals();
     }
     const ToldAt& w = cause_.wrong.front();
     return "PD is wrong: at " + ClockText(w.telling.ref_ns) + " it told " +
            scene_.Label(w.said->listener_host) + " that " + RegionText(cause_.region) + " " +
-           Difference(RangeOf(w.said->range), RangeOf(*cause_.region_case->truth)) + "." + Refusals();
+           Difference(RangeOf(w.said->range), RangeOf(cause_.right_range)) + "." + Refusals();
   }
 
   std::string PdContradicts() const {
@@ -206,6 +207,9 @@ class Sentence {
       return text + ", although " + who + " had told it that this region spans " +
              RangeText(RangeOf(source->said->range)) + ".";
     }
+    if (cause_.reason == Reason::kTidbKnewBetter) {
+      return text + ", which does not hold that key, while it used the right region for its neighbours.";
+    }
     return text + ", which does not hold that key, and nobody had told it so.";
   }
 
@@ -262,7 +266,7 @@ class Sentence {
       if (k->complaint->bounds != kNone) text += " as outside of " + RangeText(RangeOf(k->complaint->bounds));
       text += ", and the captures do not show who is wrong";
     } else {
-      text += "PD and the store state different ranges, and the captures do not show who is wrong";
+      text += "different ranges were stated for it, and the captures do not show who is wrong";
     }
     return text + ".";
   }

@@ -50,6 +50,8 @@ std::vector<std::string> Judge::NotCovered(uint32_t client_host, uint32_t server
 
 std::vector<std::string> Judge::Blindness(uint32_t client_host, uint32_t logical) const {
   std::vector<std::string> out;
+  std::set<std::string> lost;
+  const uint32_t logical_view = scene_.Best(logical, View::kClient);
   std::set<uint32_t> pd_endpoints;
   for (size_t c = 0; c < scene_.log.connections().size(); ++c) {
     if (scene_.log.uses()[c].serves_pd) pd_endpoints.insert(scene_.log.connections()[c].server);
@@ -65,23 +67,46 @@ std::vector<std::string> Judge::Blindness(uint32_t client_host, uint32_t logical
     out.push_back(std::to_string(unread) + " connection" + (unread == 1 ? "" : "s") + " of " +
                   HostText(client_host) + " to PD could not be read whole");
   }
-  // Losses count where they could hide an answer to the client, and only before the request.
-  const uint32_t request = scene_.Best(logical, View::kClient);
-  std::set<std::string> lost;
-  for (const LossDescription& loss : scene_.losses) {
-    if (!HidesMessages(loss.kind) || loss.count == 0) continue;
-    for (uint16_t a = 0; a < scene_.log.agents().size(); ++a) {
-      if (scene_.log.agents()[a].number != loss.agent) continue;
-      const uint32_t host = scene_.hosts.OfAgent(a);
-      const bool matters = host == kNone || host == client_host ||
-                           (!scene_.hosts.Captured(client_host) && scene_.hosts[host].serves_pd);
-      const int64_t asked = scene_.At(request).first();
-      if (!matters || (loss.first_ns > 0 && scene_.At(request).agent == a && loss.first_ns > asked)) continue;
-      lost.insert(loss.kind + " at " + (host == kNone ? std::string("an agent") : HostText(host)));
-    }
+  // Losses count where both ends of a conversation could have lost it.
+  for (uint32_t h = 0; h < scene_.hosts.hosts().size(); ++h) {
+    const bool speaks = scene_.hosts[h].serves_pd || h == scene_.ServerHost(logical_view);
+    if (!speaks || !scene_.hosts.Captured(client_host)) continue;
+    for (std::string& word : MayHide(client_host, h)) lost.insert(std::move(word));
   }
   out.insert(out.end(), lost.begin(), lost.end());
   return out;
+}
+
+bool Judge::Lossy(uint32_t host) const {
+  if (!scene_.hosts.Captured(host)) return true;
+  return std::any_of(scene_.losses.begin(), scene_.losses.end(), [&](const LossDescription& loss) {
+    if (!HidesMessages(loss.kind) || loss.count == 0) return false;
+    for (uint16_t a : scene_.hosts[host].agents) {
+      if (scene_.log.agents()[a].number == loss.agent) return true;
+    }
+    return false;
+  });
+}
+
+std::vector<std::string> Judge::MayHide(uint32_t host, uint32_t other) const {
+  if (!Lossy(host) || !Lossy(other)) return {};
+  std::vector<std::string> out;
+  for (uint32_t h : {host, other}) {
+    out.push_back(scene_.hosts.Captured(h) ? "a capture of " + HostText(h) + " without losses"
+                                           : "no capture of " + HostText(h));
+  }
+  return out;
+}
+
+std::vector<std::string> Judge::ReportsHidden(uint32_t pd_host) const {
+  std::set<std::string> out;
+  std::set<uint32_t> stores;
+  for (uint32_t e : scene_.store_endpoints) stores.insert(scene_.hosts.OfEndpoint(e));
+  if (stores.empty() && Lossy(pd_host)) out.insert("no capture of " + HostText(pd_host));
+  for (uint32_t store : stores) {
+    for (std::string& word : MayHide(pd_host, store)) out.insert(std::move(word));
+  }
+  return {out.begin(), out.end()};
 }
 
 bool Judge::WholeLifeSeen(uint32_t client_host) const {

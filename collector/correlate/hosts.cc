@@ -3,16 +3,17 @@
 #include <algorithm>
 #include <optional>
 #include <set>
+#include <tuple>
 
 namespace keytrail::correlate {
 namespace {
 
 // The addresses that take part in the most connections of an agent: more than one is a tie.
-std::vector<IpAddress> MostCommon(const AgentInfo& agent, const std::set<IpAddress>& not_these) {
+std::vector<IpAddress> MostCommon(const AgentInfo& agent) {
   std::vector<IpAddress> best;
   uint32_t most = 0;
   for (const auto& [address, count] : agent.connections_by_address) {
-    if (address.is_loopback() || not_these.contains(address)) continue;
+    if (address.is_loopback()) continue;
     if (count > most) {
       best.clear();
       most = count;
@@ -56,6 +57,33 @@ std::optional<IpAddress> ByRole(const CallLog& log, const AgentInfo& agent,
   return found;
 }
 
+// Two agents that saw the same calls and nothing else: the one at the server saw each answer sooner after its
+// request.
+std::optional<IpAddress> ByDelay(const CallLog& log, uint16_t agent) {
+  constexpr size_t kEnough = 1000;
+  std::map<std::tuple<uint32_t, uint32_t, uint64_t>, int64_t> own;
+  const auto delay = [](const Observation& o) -> std::optional<int64_t> {
+    if (o.req_first == kNoTime || o.resp_first == kNoTime) return std::nullopt;
+    return o.resp_first - o.req_first;
+  };
+  for (const Observation& o : log.observations()) {
+    if (own.size() == kEnough) break;
+    if (o.agent == agent && delay(o)) own[{o.connection, o.stream, o.request_id}] = *delay(o);
+  }
+  int64_t longer = 0;
+  uint32_t connection = kNone;
+  for (const Observation& o : log.observations()) {
+    if (o.agent == agent || !delay(o)) continue;
+    const auto it = own.find({o.connection, o.stream, o.request_id});
+    if (it == own.end()) continue;
+    longer += it->second > *delay(o) ? 1 : it->second < *delay(o) ? -1 : 0;
+    connection = std::min(connection, o.connection);
+  }
+  if (longer == 0) return std::nullopt;
+  const SeenConnection& c = log.connections()[connection];
+  return log.endpoints()[longer > 0 ? c.client : c.server].endpoint.address;
+}
+
 }  // namespace
 
 HostTable::HostTable(const CallLog& log) {
@@ -83,28 +111,16 @@ void HostTable::FindAgents(const CallLog& log) {
   const auto& agents = log.agents();
   of_agent_.assign(agents.size(), kNone);
   std::vector<std::optional<IpAddress>> own(agents.size());
-  std::set<IpAddress> taken;
   for (size_t a = 0; a < agents.size(); ++a) {
-    const auto best = MostCommon(agents[a], {});
-    if (best.size() == 1) {
-      own[a] = best.front();
-      taken.insert(best.front());
-    }
-  }
-  for (size_t a = 0; a < agents.size(); ++a) {
-    if (own[a]) continue;
-    // A tie: the address that another agent owns for sure is not this one's.
-    const auto all = MostCommon(agents[a], {});
-    std::vector<IpAddress> left;
-    std::copy_if(all.begin(), all.end(), std::back_inserter(left),
-                 [&](const IpAddress& x) { return !taken.contains(x); });
-    if (left.size() > 1) {
-      std::erase_if(left, [&](const IpAddress& x) { return !MayStandOn(log, static_cast<uint16_t>(a), x); });
-    }
+    const auto agent = static_cast<uint16_t>(a);
+    const auto all = MostCommon(agents[a]);
+    std::vector<IpAddress> left = all;
+    if (left.size() > 1) std::erase_if(left, [&](const IpAddress& x) { return !MayStandOn(log, agent, x); });
     if (left.size() == 1) {
       own[a] = left.front();
-    } else {
+    } else if (all.size() > 1) {
       own[a] = ByRole(log, agents[a], left.empty() ? all : left);
+      if (!own[a] && all.size() == 2) own[a] = ByDelay(log, agent);
     }
     const auto& by_address = agents[a].connections_by_address;
     if (!own[a] && all.empty() && !by_address.empty()) own[a] = by_address.begin()->first;  // loopback only

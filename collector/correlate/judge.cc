@@ -12,6 +12,27 @@ bool AllInside(const std::vector<Item>& items, const Range& range) {
   return std::all_of(items.begin(), items.end(), [&](const Item& i) { return i.InsideOf(range); });
 }
 
+constexpr size_t kFlipsThatNoLossExplains = 4;
+
+// A cached route lives for minutes; what was used this shortly before and after was there in between.
+constexpr int64_t kKnewBetterWithinNs = 60'000'000'000;
+constexpr int64_t kToldMarginNs = 5'000'000;
+
+// How often one PD's answers about the region changed from one range to another.
+size_t Flips(const RegionCase& c, uint32_t pd_host) {
+  std::vector<std::tuple<int64_t, uint32_t>> answers;
+  for (const Said& s : c.said) {
+    if (!IsPdAnswer(s.source) || s.speaker_host != pd_host) continue;
+    for (const Telling& t : s.tellings) answers.push_back({t.ref_ns, s.range});
+  }
+  std::sort(answers.begin(), answers.end());
+  size_t flips = 0;
+  for (size_t i = 1; i < answers.size(); ++i) {
+    flips += std::get<1>(answers[i]) != std::get<1>(answers[i - 1]);
+  }
+  return flips;
+}
+
 // What the complaint is about, as far as the request bears it out.
 std::vector<Item> DisputedItems(const Complaint& k) {
   if (k.complained && (k.complained_in_request || k.items.empty())) return {*k.complained};
@@ -57,6 +78,13 @@ void Judge::BuildCases() {
   }
   std::map<RegionVersion, std::vector<CaseComplaint>> by_region;
   for (const auto& [key, k] : logical) by_region[k.complaint->region].push_back(k);
+  for (const Complaint& k : scene_.findings.complaints()) on_connection_[scene_.At(k.observation).connection];
+  if (!on_connection_.empty()) {
+    for (uint32_t i = 0; i < scene_.log.observations().size(); ++i) {
+      const auto it = on_connection_.find(scene_.At(i).connection);
+      if (it != on_connection_.end()) it->second.push_back(i);
+    }
+  }
   complaint_count_ = logical.size() + scene_.findings.complaints_over_cap();
   for (auto& [region, list] : by_region) {
     std::sort(list.begin(), list.end(), [&](const CaseComplaint& a, const CaseComplaint& b) {
@@ -198,28 +226,48 @@ Judge::Blame Judge::JudgeComplaint(const RegionCase& c, const CaseComplaint& k) 
   return JudgeWithoutRoute(c, k, items);
 }
 
-// PD's answer `range` is wrong: how sure is that?
-Judge::Blame Judge::BlamePd(const RegionCase& c, uint32_t range) const {
+// PD said `range`, which no store told it: is that proved to be wrong? `bounds` are those of a store's
+// complaint, kNone without one.
+std::optional<Judge::Blame> Judge::BlamePd(const RegionCase& c, uint32_t range, uint32_t bounds) const {
+  if (!c.PdInvented(range) || (c.truth && *c.truth == range)) return std::nullopt;
   Blame blame;
   blame.component = Component::kPd;
   blame.rule = "3";
   blame.reason = c.truth ? Reason::kPdWrongRange : Reason::kPdContradictsItself;
   blame.told_range = range;
-  if (c.pd_contradicts) return blame;
-  // PD said one range only; what refutes it is that a store had told it another.
-  int64_t reported = kNoTime;
-  int64_t answered = kNoTime;
+  // A report of a store that was not seen would explain it: then PD is not to blame. Where some reports may
+  // be lost, one that flips again and again is still PD's own doing.
+  std::set<uint32_t> speakers;
   for (const Said& s : c.said) {
-    if (s.tellings.empty()) continue;
-    if (IsReportToPd(s.source) && (reported == kNoTime || s.tellings.front().ref_ns < reported)) {
-      reported = s.tellings.front().ref_ns;
-    }
-    if (s.range == range && IsPdAnswer(s.source)) answered = std::max(answered, s.tellings.back().ref_ns);
+    if (IsPdAnswer(s.source) && s.range == range) speakers.insert(s.speaker_host);
   }
-  // ... or that PD's own answers about a neighbour leave no room for it.
-  blame.certain = (reported != kNoTime && answered != kNoTime && reported < answered) ||
-                  neighbours_->Refutes(c.region, scene_.ledger.ranges().Get(range)).has_value();
-  if (!blame.certain) blame.weakened.push_back("PD is refuted by the stores alone");
+  for (uint32_t pd : speakers) {
+    const auto hidden = ReportsHidden(pd);
+    if (hidden.empty()) continue;
+    if (Flips(c, pd) < kFlipsThatNoLossExplains) return std::nullopt;
+    blame.certain = false;
+    blame.weakened.insert(blame.weakened.end(), hidden.begin(), hidden.end());
+  }
+  if (c.pd_contradicts) return blame;
+  // PD's own answers about a neighbour leave no room for it.
+  if (neighbours_->Refutes(c.region, scene_.ledger.ranges().Get(range))) return blame;
+  // A store had told PD the range by which it refuses, and only that, and PD answered otherwise.
+  if (bounds == kNone || c.tikv_contradicts || !c.reported_ranges.contains(bounds)) return std::nullopt;
+  const Telling* reported = nullptr;
+  const Telling* answered = nullptr;
+  const auto earlier = [](const Said& s, const Telling* than) {
+    return !s.tellings.empty() && (than == nullptr || s.tellings.front().ref_ns < than->ref_ns);
+  };
+  for (const Said& s : c.said) {
+    if (IsReportToPd(s.source) && earlier(s, reported)) reported = &s.tellings.front();
+    if (s.range == range && IsPdAnswer(s.source) && earlier(s, answered)) answered = &s.tellings.front();
+  }
+  if (reported == nullptr || answered == nullptr ||
+      reported->ref_ns + scene_.ClockSlack(reported->observation, answered->observation) > answered->ref_ns) {
+    return std::nullopt;
+  }
+  blame.reason = Reason::kPdWrongRange;
+  blame.right_range = bounds;
   return blame;
 }
 
@@ -230,14 +278,15 @@ Judge::Blame Judge::JudgeDispute(const RegionCase& c, const CaseComplaint& k,
   const bool from_pd = std::any_of(holding.begin(), holding.end(), [&](const ToldAt& t) {
     return IsPdAnswer(t.said->source) && c.PdInvented(t.said->range);
   });
-  Blame blame;
-  blame.told_range = used;
-  if (from_pd && (c.truth || (c.pd_contradicts && !c.tikv_contradicts))) {
-    // Only invented ranges: the truth does not hold the key, so these do wrong.
+  // The truth, where it is known, does not hold the key: then whoever said so is wrong.
+  if (c.truth || !c.tikv_contradicts) {
     for (const ToldAt& t : holding) {
-      if (IsPdAnswer(t.said->source) && c.PdInvented(t.said->range)) return BlamePd(c, t.said->range);
+      if (!IsPdAnswer(t.said->source)) continue;
+      if (auto pd = BlamePd(c, t.said->range, k.complaint->bounds)) return *pd;
     }
   }
+  Blame blame;
+  blame.told_range = used;
   if (!from_pd || (!c.truth && c.tikv_contradicts && !c.pd_contradicts)) {
     // A store told the range to PD or to the client, or contradicts itself.
     blame.component = Component::kTikv;
@@ -276,6 +325,51 @@ bool Judge::AnsweredWithoutItsKey(const CaseComplaint& k, const std::vector<Item
   return false;
 }
 
+bool Judge::ToldBetween(const RegionVersion& region, uint32_t client_host, int64_t from, int64_t to) const {
+  const auto entries = scene_.ledger.entries().find(region);
+  if (entries == scene_.ledger.entries().end()) return false;
+  for (const LedgerEntry& e : entries->second) {
+    if (scene_.hosts.OfEndpoint(e.listener) != client_host) continue;
+    for (const StatementUse& use : e.uses) {
+      const int64_t t = scene_.ResponseTime(use.observation);
+      if (t == kNoTime || (t >= from - kToldMarginNs && t <= to + kToldMarginNs)) return true;
+    }
+  }
+  return false;
+}
+
+bool Judge::KnewBetter(const CaseComplaint& k, const std::vector<Item>& items) const {
+  // Only a single key is looked up by itself; others are grouped by the region of the one before.
+  if (items.size() != 1 || items.front().is_range || k.complaint->item_count != 1) return false;
+  const uint32_t q = k.complaint->observation;
+  const auto on_connection = on_connection_.find(scene_.At(q).connection);
+  if (on_connection == on_connection_.end()) return false;
+  const int64_t asked = scene_.RequestTime(q);
+  const uint32_t client = scene_.ClientHost(q);
+  const auto holders = neighbours_->HoldersOf(items.front().start);
+  for (const RegionVersion& right : holders.by_all) {
+    if (right.region_id == k.complaint->region.region_id) continue;
+    int64_t before = kNoTime;
+    int64_t after = kNoTime;
+    for (uint32_t i : on_connection->second) {
+      const Observation& o = scene_.At(i);
+      if (o.agent != scene_.At(q).agent || o.region_id != right.region_id || o.version != right.version ||
+          (o.flags & kErrorFree) == 0 || o.req_first == kNoTime) {
+        continue;
+      }
+      const int64_t t = scene_.RequestTime(i);
+      if (t < asked) before = std::max(before, t);
+      if (t > asked && (after == kNoTime || t < after)) after = t;
+    }
+    if (before == kNoTime || after == kNoTime || after - before > kKnewBetterWithinNs) continue;
+    bool told = ToldBetween(k.complaint->region, client, before, after);
+    for (const RegionVersion& place : holders.by_some)
+      told = told || ToldBetween(place, client, before, after);
+    if (!told) return true;
+  }
+  return false;
+}
+
 // Rule 2: the client was told the range and asked for a key outside of it.
 Judge::Blame Judge::JudgeOutsideRoute(const RegionCase& c, const CaseComplaint& k,
                                       const std::vector<Item>& items) const {
@@ -293,7 +387,7 @@ Judge::Blame Judge::JudgeOutsideRoute(const RegionCase& c, const CaseComplaint& 
     return IsPdAnswer(s.source) && AllInside(items, scene_.ledger.ranges().Get(s.range));
   });
   const auto blind = Blindness(client, k.logical);
-  if (!hidden.empty() || explained) {
+  if (!hidden.empty() || explained || !blind.empty()) {
     blame.decided = false;
     blame.rule = "2";
     blame.suspects = {Component::kTidb, Component::kPd};
@@ -308,8 +402,6 @@ Judge::Blame Judge::JudgeOutsideRoute(const RegionCase& c, const CaseComplaint& 
   blame.component = Component::kTidb;
   blame.rule = "2";
   blame.reason = Reason::kTidbOutsideRoute;
-  blame.weakened = blind;
-  blame.certain = blind.empty();
   return blame;
 }
 
@@ -371,6 +463,17 @@ Judge::Blame Judge::JudgeWithoutRoute(const RegionCase& c, const CaseComplaint& 
     blame.weakened.push_back("no message that told " + HostText(client) + " about this region was seen");
     return blame;
   }
+  if (hidden.empty() && Blindness(client, k.logical).empty() && !c.said.empty() && KnewBetter(k, items)) {
+    blame.decided = true;
+    blame.component = Component::kTidb;
+    blame.reason = Reason::kTidbKnewBetter;
+    blame.certain = false;
+    blame.weakened.push_back(
+        "the answer that gave " + HostText(client) +
+        " its routes was not captured; it sent this key's neighbours to another region before "
+        "and after, and was told nothing in between");
+    return blame;
+  }
   blame.suspects = {Component::kTidb, Component::kPd};
   blame.missing = hidden;
   if (hidden.empty()) {
@@ -390,16 +493,17 @@ void Judge::JudgeStatements(const RegionCase& c) {
   for (const Said& s : c.said) {
     const bool wrong_range = !c.truth || s.range != *c.truth;
     if (!wrong_range) continue;
-    if (IsPdAnswer(s.source) && c.PdInvented(s.range) && (c.pd_contradicts || c.truth)) {
-      blamed_pd = true;
+    if (IsPdAnswer(s.source)) {
       Cause* cause = PdCauseOf(s.listener_host, c.region);
+      auto blame = BlamePd(c, s.range, cause == nullptr ? kNone : cause->right_range);
+      if (!blame) continue;
+      blamed_pd = true;
       if (cause == nullptr) {
-        Blame blame = BlamePd(c, s.range);
-        blame.rule = "0.1";
-        cause = &CauseFor(c, blame, s.listener_host, s.speaker);
+        blame->rule = "0.1";
+        cause = &CauseFor(c, *blame, s.listener_host, s.speaker);
       }
       for (const Telling& t : s.tellings) cause->wrong.push_back({&s, t});
-    } else if (!IsPdAnswer(s.source) && c.tikv_contradicts) {
+    } else if (c.tikv_contradicts) {
       const uint32_t server = ServingEndpoint(s.speaker_host, s.speaker);
       Cause* cause = TikvCauseOf(server, c.region, s.listener_host);
       // Which statement is wrong is not known, but the fault is told already by what the store refused.
@@ -528,6 +632,7 @@ Cause& Judge::CauseFor(const RegionCase& c, const Blame& blame, uint32_t client_
     cause.region = c.region;
     cause.region_case = &c;
     cause.told_range = blame.told_range;
+    cause.right_range = blame.right_range != kNone ? blame.right_range : c.truth.value_or(kNone);
     auto& of_region = causes_of_region_[c.region];
     of_region.push_back(&cause);
     // In the order of their keys, whatever came first.

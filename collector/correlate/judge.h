@@ -30,6 +30,7 @@ enum class Reason : uint8_t {
   kPdFaceFault,          // PD's answer does not fit its own question
   kTidbOutsideRoute,     // the client knew the range and asked for a key outside of it
   kTidbMalformed,        // an inverted range
+  kTidbKnewBetter,       // its own requests show that its cache held the right route
   kTidbNeverTold,        // nobody told the client that the region holds the key
   kTikvNarrow,           // the store refused a key that the region holds
   kTikvInsideBounds,     // ... by bounds that hold the key
@@ -52,8 +53,8 @@ struct Cause {
   bool certain = false;
   std::set<std::string> weakened;
   std::set<std::string> missing;
-  uint32_t told_range = kNone;  // the wrong one that was used
-  uint32_t speaker = kNone;     // endpoint that said it
+  uint32_t told_range = kNone;   // the wrong one that was used
+  uint32_t right_range = kNone;  // what it should have been; kNone if that is not known
   std::vector<CaseComplaint> complaints;
   std::vector<ToldAt> wrong;  // wrong statements
   std::vector<const FaceFault*> faults;
@@ -86,7 +87,8 @@ class Judge {
     Reason reason = Reason::kUndecided;
     bool certain = true;
     uint32_t told_range = kNone;
-    uint32_t server = kNone;  // the complaint's unless set
+    uint32_t right_range = kNone;  // the case's truth unless set
+    uint32_t server = kNone;       // the complaint's unless set
     std::vector<std::string> weakened;
     std::vector<std::string> missing;
   };
@@ -97,7 +99,11 @@ class Judge {
   Blame JudgeDispute(const RegionCase& c, const CaseComplaint& k, const std::vector<ToldAt>& holding) const;
   Blame JudgeOutsideRoute(const RegionCase& c, const CaseComplaint& k, const std::vector<Item>& items) const;
   Blame JudgeWithoutRoute(const RegionCase& c, const CaseComplaint& k, const std::vector<Item>& items) const;
-  Blame BlamePd(const RegionCase& c, uint32_t range) const;
+  std::optional<Blame> BlamePd(const RegionCase& c, uint32_t range, uint32_t bounds) const;
+  // The client sent other requests to the region that does hold the key, on the same connection before and
+  // after, and nobody told it anything about that place in between: its cache held the right route.
+  bool KnewBetter(const CaseComplaint& k, const std::vector<Item>& items) const;
+  bool ToldBetween(const RegionVersion& region, uint32_t client_host, int64_t from, int64_t to) const;
   bool AnsweredWithoutItsKey(const CaseComplaint& k, const std::vector<Item>& items) const;
   void JudgeStatements(const RegionCase& c);
   void JudgeFaceFaults();
@@ -113,6 +119,12 @@ class Judge {
   // Words for what hides the answers that gave a client its route; empty if nothing does.
   std::vector<std::string> NotCovered(uint32_t client_host, uint32_t server_host) const;
   std::vector<std::string> Blindness(uint32_t client_host, uint32_t logical) const;
+  // No capture on this machine, or one that lost messages.
+  bool Lossy(uint32_t host) const;
+  // Words for what may hide a message from `host` to `other` or back; empty if one of them saw all.
+  std::vector<std::string> MayHide(uint32_t host, uint32_t other) const;
+  // Words for what may hide a store's report to this PD.
+  std::vector<std::string> ReportsHidden(uint32_t pd_host) const;
   bool WholeLifeSeen(uint32_t client_host) const;
   std::string HostText(uint32_t host) const;
   uint32_t ServingEndpoint(uint32_t host, uint32_t otherwise) const;
@@ -123,6 +135,8 @@ class Judge {
   std::map<std::string, Cause> causes_;  // by everything that groups
   std::map<RegionVersion, std::vector<Cause*>> causes_of_region_;
   std::map<RegionVersion, std::vector<const FaceFault*>> faults_of_region_;
+  // Observations of connections on which somebody complained, by time.
+  std::map<uint32_t, std::vector<uint32_t>> on_connection_;
   std::vector<const Cause*> sorted_;
   std::map<std::string, uint64_t> benign_;
   uint64_t complaint_count_ = 0;

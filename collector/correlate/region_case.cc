@@ -136,7 +136,7 @@ std::vector<uint32_t> Among(const std::vector<uint32_t>& ranges, const std::set<
 }
 
 // Which of the stated ranges is true. A component's own statements never decide for it alone: what decides
-// is agreement of the two components, a contradiction of one of them, or what was served.
+// is a contradiction of one component together with the other's word, or what was served.
 std::optional<uint32_t> FindTruth(const Scene& scene, const NeighbourIndex& neighbours, const RegionCase& c) {
   std::vector<uint32_t> alive(c.pd_ranges.begin(), c.pd_ranges.end());
   for (uint32_t r : c.tikv_ranges) {
@@ -156,28 +156,49 @@ std::optional<uint32_t> FindTruth(const Scene& scene, const NeighbourIndex& neig
       }
     }
     if (auto one = Only(alive)) return one;
-  }
-  if (auto one = Only(Among(Among(alive, c.tikv_ranges), c.pd_ranges))) return one;
-  if (c.pd_contradicts && !c.tikv_contradicts) {
-    if (auto one = Only(Among(alive, c.tikv_ranges))) return one;
-  }
-  if (c.tikv_contradicts && !c.pd_contradicts) {
-    if (auto one = Only(Among(alive, c.pd_ranges))) return one;
-  }
-  if (c.pd_ranges.size() == 1 && c.tikv_ranges.size() == 1 && c.reported_ranges == c.tikv_ranges) {
-    return *c.tikv_ranges.begin();  // PD was told so and says otherwise
+    // What PD repeats after a store's report is that report once more. Against a store only what PD knew
+    // otherwise counts.
+    std::set<uint32_t> pd = c.pd_ranges;
+    if (c.tikv_contradicts) std::erase_if(pd, [&](uint32_t r) { return c.reported_ranges.contains(r); });
+    if (auto one = Only(Among(Among(alive, c.tikv_ranges), pd))) return one;
+    if (!c.tikv_contradicts) {
+      if (auto one = Only(Among(alive, c.tikv_ranges))) return one;
+    }
+    if (!c.pd_contradicts) {
+      if (auto one = Only(Among(alive, pd))) return one;
+    }
   }
   KeepIfAny(alive, [&](uint32_t r) {
     return c.PdInvented(r) && neighbours.Refutes(c.region, range(r)).has_value();
   });
   if (auto one = Only(alive)) return one;
-  if (!c.pd_contradicts) return std::nullopt;
+  if (!c.pd_contradicts || c.tikv_contradicts) return std::nullopt;
   // PD is wrong in any case; which of its answers is, its neighbours tell.
   std::map<uint32_t, size_t> conflicts;
   size_t least = std::numeric_limits<size_t>::max();
   for (uint32_t r : alive) least = std::min(least, conflicts[r] = neighbours.Conflicts(c.region, range(r)));
   KeepIfAny(alive, [&](uint32_t r) { return conflicts[r] > least; });
   return Only(alive);
+}
+
+// PD answered a range that no store told it, after the same PD had answered another.
+bool MovedOnByItself(const Scene& scene, const RegionCase& c) {
+  for (const Said& later : c.said) {
+    if (!IsPdAnswer(later.source) || !c.PdInvented(later.range)) continue;
+    for (const Said& earlier : c.said) {
+      if (!IsPdAnswer(earlier.source) || earlier.range == later.range ||
+          earlier.speaker_host != later.speaker_host || earlier.tellings.empty() || later.tellings.empty()) {
+        continue;
+      }
+      const Telling& first = earlier.tellings.front();
+      const Telling& last = later.tellings.back();
+      if (first.ref_ns == kNoTime || last.ref_ns == kNoTime) continue;
+      // Answered before the other was even asked for.
+      const int64_t asked = scene.RequestTime(last.observation);
+      if (first.ref_ns + scene.ClockSlack(first.observation, last.observation) < asked) return true;
+    }
+  }
+  return false;
 }
 
 }  // namespace
@@ -234,6 +255,7 @@ NeighbourIndex::Moments NeighbourIndex::PdMoments(const RegionVersion& region) c
   for (const LedgerEntry& e : it->second) {
     if (!IsPdAnswer(e.source)) continue;
     for (const StatementUse& use : e.uses) {
+      if (!scene_.pairing.clock(scene_.At(use.observation).agent).offset_ns) continue;  // an unrelated clock
       const int64_t asked = scene_.RequestTime(use.observation);
       const int64_t answered = scene_.ResponseTime(use.observation);
       if (scene_.At(use.observation).req_first != kNoTime && answered != kNoTime) {
@@ -298,6 +320,21 @@ size_t NeighbourIndex::Conflicts(const RegionVersion& region, const Range& range
   return conflicts.size();
 }
 
+NeighbourIndex::Holders NeighbourIndex::HoldersOf(const std::string& key) const {
+  Holders out;
+  // The smallest range that begins at the key: reaches those that begin before it, too.
+  ForEachOverlap(Range{key, key + std::string(1, '\0')}, [&](const Place& p) {
+    if (!Range{p.start, p.end}.Contains(AsBytes(key))) return;
+    out.by_some.insert(p.region);
+    const auto& entries = scene_.ledger.entries().at(p.region);
+    const bool all = std::all_of(entries.begin(), entries.end(), [&](const LedgerEntry& e) {
+      return scene_.ledger.ranges().Get(e.range).Contains(AsBytes(key));
+    });
+    if (all) out.by_all.insert(p.region);
+  });
+  return out;
+}
+
 RegionCase BuildCase(const Scene& scene, const NeighbourIndex& neighbours, const RegionVersion& region,
                      std::vector<CaseComplaint> complaints) {
   RegionCase c;
@@ -330,8 +367,9 @@ RegionCase BuildCase(const Scene& scene, const NeighbourIndex& neighbours, const
   }
   FindServedOutside(scene, c, stated);
   c.tikv_contradicts = c.tikv_ranges.size() > 1 || !c.served_outside.empty();
-  c.pd_contradicts = c.pd_ranges.size() > 1 && std::any_of(c.pd_ranges.begin(), c.pd_ranges.end(),
-                                                           [&](uint32_t r) { return c.PdInvented(r); });
+  const auto invented =
+      std::count_if(c.pd_ranges.begin(), c.pd_ranges.end(), [&](uint32_t r) { return c.PdInvented(r); });
+  c.pd_contradicts = invented > 1 || MovedOnByItself(scene, c);
   c.truth = FindTruth(scene, neighbours, c);
   return c;
 }

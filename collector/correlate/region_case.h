@@ -54,7 +54,9 @@ struct RegionCase {
   std::set<uint32_t> reported_ranges;  // that a store told PD
   std::set<uint32_t> tikv_ranges;      // that a store stated to anybody, complaints included
   std::vector<ServedOutside> served_outside;
-  bool pd_contradicts = false;    // PD's own answers differ, and no store told it so
+  // PD's own answers differ in a way that no store's report explains: two ranges that no store told it, or
+  // one after it had answered another. A single such range may come from a report before the capture.
+  bool pd_contradicts = false;
   bool tikv_contradicts = false;  // statements of stores differ, or a store served what it says it lacks
   std::optional<uint32_t> truth;
 
@@ -77,6 +79,12 @@ class NeighbourIndex {
   // How many other regions that were spoken of while `region` was are overlapped by `range` whatever was said
   // of them. Not proof; tells the likelier of several ranges that PD gave.
   size_t Conflicts(const RegionVersion& region, const Range& range) const;
+  // Regions that hold `key` by all that was said of them, and regions that do so by some of it.
+  struct Holders {
+    std::set<RegionVersion> by_all;
+    std::set<RegionVersion> by_some;
+  };
+  Holders HoldersOf(const std::string& key) const;
 
  private:
   struct Place {

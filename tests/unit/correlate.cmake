@@ -1,5 +1,5 @@
 # Correlation and its reports.
-add_library(keytrail_test_script STATIC unit/correlate/script.cc)
+add_library(keytrail_test_script STATIC unit/correlate/script.cc unit/correlate/random_cluster.cc)
 target_link_libraries(keytrail_test_script PUBLIC keytrail_options keytrail_collector_correlate)
 
 keytrail_test(correlate_rules_test SOURCES unit/correlate/rules_test.cc
@@ -7,3 +7,5 @@ keytrail_test(correlate_rules_test SOURCES unit/correlate/rules_test.cc
 keytrail_test(correlate_invariance_test SOURCES unit/correlate/invariance_test.cc
               DEPENDS test_script test_records collector_correlate collector_report)
 keytrail_test(correlate_pairing_test SOURCES unit/correlate/pairing_test.cc DEPENDS test_script collector_correlate)
+keytrail_test(correlate_random_cluster_test SOURCES unit/correlate/random_cluster_test.cc
+              DEPENDS test_script collector_correlate)

@@ -78,13 +78,13 @@ TEST(Rule2, PrewriteAndCommit) {
             "tidb certain 2 7.3 x2");
 }
 
-TEST(Rule2, UnreadConnectionToPdWeakens) {
+TEST(Rule2, UnreadConnectionToPdMayHideWhatItWasTold) {
   EXPECT_EQ(Judged(R"(
     5 tidb1 > pd1 Mystery = none late port=50000
     10 tidb1 > pd1 GetRegion f = 7.3[a,m)
     30 tidb1 > tikv1 Get 7.3 p = outside p [a,m)
   )"),
-            "tidb inferred 2 7.3 x1");
+            "inconclusive tidb,pd 2 7.3 x1");
 }
 
 // PD told the wide range to another client: it may have told this one, too, where nobody looked.
@@ -296,7 +296,7 @@ TEST(Tikv, HeartbeatContradictsItself) {
     6 tikv1 > pd1 Heartbeat 7.3[a,z)
     7 tidb1 > pd1 GetRegion f = 7.3[a,m)
   )"),
-            "tikv certain 0.1 7.3 x1");
+            "tikv certain 0.1 7.3 x2");
 }
 
 TEST(Tikv, ServesWhatItSaysItLacks) {
@@ -370,6 +370,28 @@ TEST(Rule5, LookupBeforeTheCaptureIsNotHeldAgainstTheClient) {
   EXPECT_EQ(Judged(R"(
     5 tidb2 > pd1 GetRegion f = 7.3[a,m)
     30 tidb1 > tikv1 Get 7.3 p = outside p [a,m) late
+  )"),
+            "inconclusive tidb,pd 5 7.3 x1");
+}
+
+// Joined late: no lookup was seen, but the client's own requests before and after show what its cache held.
+TEST(Rule5, ClientThatUsedTheRightRegionBeforeAndAfter) {
+  EXPECT_EQ(Judged(R"(
+    5 tidb2 > pd1 GetRegion f = 7.3[a,m)
+    6 tidb2 > pd1 GetRegion p = 8.3[m,z)
+    20 tidb1 > tikv1 Get 8.3 q = ok late
+    30 tidb1 > tikv1 Get 7.3 p = outside p [a,m) late
+    40 tidb1 > tikv1 Get 8.3 n = ok late
+  )"),
+            "tidb inferred 5 7.3 x1");
+  // It was told about the place in between: it may have held a wrong route for a moment.
+  EXPECT_EQ(Judged(R"(
+    5 tidb2 > pd1 GetRegion f = 7.3[a,m)
+    6 tidb2 > pd1 GetRegion p = 8.3[m,z)
+    20 tidb1 > tikv1 Get 8.3 q = ok late
+    30 tidb1 > tikv1 Get 7.3 p = outside p [a,m) late
+    32 tidb1 > pd1 GetRegion p = 8.3[m,z) late
+    40 tidb1 > tikv1 Get 8.3 n = ok late
   )"),
             "inconclusive tidb,pd 5 7.3 x1");
 }
