@@ -153,17 +153,18 @@ class Scanner {
     size_t n = 0;
     while (n < s_.size() && IsHexDigit(s_[n])) ++n;
     const std::string_view rest = s_.substr(n);
-    const bool ends = marked   ? rest.starts_with(kCloseMark)
-                      : quoted ? rest.starts_with('"') || rest.starts_with('\\')
-                      : some   ? rest.starts_with(')')
-                               : rest.starts_with(terminator);
-    if (ends && n % 2 == 0 && !(quoted && EscapeFollows(rest))) {
-      key.bytes = *FromHex(s_.substr(0, n));
-      s_ = rest;
-      return true;
+    bool ends;
+    if (marked) {
+      ends = rest.starts_with(kCloseMark);
+    } else if (quoted) {
+      ends = rest.starts_with('"') || (rest.starts_with('\\') && !EscapeFollows(rest));
+    } else if (some) {
+      ends = rest.starts_with(')');
+    } else {
+      ends = terminator.empty() ? rest.empty() : rest.starts_with(terminator);
     }
-    if (terminator.empty() && !marked && !quoted && !some && rest.empty() && n % 2 == 0) {
-      key.bytes = *FromHex(s_);
+    if (ends && n % 2 == 0) {
+      key.bytes = *FromHex(s_.substr(0, n));
       s_ = rest;
       return true;
     }

@@ -99,16 +99,9 @@ bool Believed(const RegionStatement& statement) {
   return statement.region_id != 0 && statement.source != StatementSource::kUnknown;
 }
 
-void Prune(MessageFacts& facts, const Finish& finish) {
-  const auto at = [](auto& list, size_t n) { return list.begin() + static_cast<std::ptrdiff_t>(n); };
-  facts.keys.erase(std::remove_if(at(facts.keys, finish.first_key), facts.keys.end(),
-                                  [](const KeyItem& key) { return key.form == KeyForm::kNone; }),
-                   facts.keys.end());
-  facts.errors.erase(std::remove_if(at(facts.errors, finish.first_error), facts.errors.end(),
-                                    [](const ErrorFact& error) { return error.kind == ErrorKind::kNone; }),
-                     facts.errors.end());
-  // Errors refer to statements by index: new_index[i] is where the i-th will stand.
-  std::vector<uint32_t> new_index;
+// Errors refer to statements by index, before those that are not believed are taken out.
+void ReferAgain(MessageFacts& facts, const Finish& finish) {
+  std::vector<uint32_t> new_index;  // where the i-th statement of this walk will stand
   uint32_t kept = static_cast<uint32_t>(finish.first_statement);
   for (size_t i = finish.first_statement; i < facts.statements.size(); ++i) {
     new_index.push_back(kept);
@@ -123,6 +116,17 @@ void Prune(MessageFacts& facts, const Finish& finish) {
     error.statement_count = new_index[first + error.statement_count] - new_index[first];
     if (error.statement_count == 0) error.first_statement = 0;
   }
+}
+
+void Prune(MessageFacts& facts, const Finish& finish) {
+  const auto at = [](auto& list, size_t n) { return list.begin() + static_cast<std::ptrdiff_t>(n); };
+  facts.keys.erase(std::remove_if(at(facts.keys, finish.first_key), facts.keys.end(),
+                                  [](const KeyItem& key) { return key.form == KeyForm::kNone; }),
+                   facts.keys.end());
+  facts.errors.erase(std::remove_if(at(facts.errors, finish.first_error), facts.errors.end(),
+                                    [](const ErrorFact& error) { return error.kind == ErrorKind::kNone; }),
+                     facts.errors.end());
+  if (finish.first_error < facts.errors.size()) ReferAgain(facts, finish);
   facts.statements.erase(std::remove_if(at(facts.statements, finish.first_statement), facts.statements.end(),
                                         [](const RegionStatement& s) { return !Believed(s); }),
                          facts.statements.end());

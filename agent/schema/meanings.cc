@@ -36,7 +36,7 @@ constexpr Meaning kMeanings[] = {
     {"kvrpcpb.Context", kRoute, "is_retry_request", kRouteFlag, kRouteIsRetry},
     {"kvrpcpb.Context", kRoute, "api_version", kRouteNumber32, kRouteApiVersion},
     {"kvrpcpb.Context", kRoute, "keyspace_id", kRouteNumber32, kRouteKeyspaceId},
-    {"kvrpcpb.Context", kRoute, "keyspace_identity", kEnter, 0, kRoute},
+    {"kvrpcpb.Context", kRoute, "keyspace_identity", kEnterKeyspace, 0, kRoute},
     {"kvrpcpb.Context", kRoute, "buckets_version", kRouteNumber, kRouteBucketsVersion},
     {"kvrpcpb.Context", kRoute, "task_id", kFactNumber, kTaskId},
     {"kvrpcpb.Context", kRoute, "cluster_id", kFactNumber, kClusterId},

@@ -71,6 +71,7 @@ enum class Action : uint8_t {
   kEnterLeader,
   kEnterLeaderItem,
   kEnterEpoch,      // of a Route or a RegionStatement, by role
+  kEnterKeyspace,   // in the same oneof as a Route's keyspace_id
   kEnterError,      // arg: ErrorKind to begin with
   kEnterErrorKind,  // arg: ErrorKind
   // of a message as a whole (field name empty)

@@ -115,6 +115,7 @@ bool CanRead(Action action, const Field& field, bool plain_number) {
     case Action::kEnterLeader:
     case Action::kEnterLeaderItem:
     case Action::kEnterEpoch:
+    case Action::kEnterKeyspace:
     case Action::kEnterError:
     case Action::kEnterErrorKind:
       return field.type == ValueType::kMessage;
@@ -125,6 +126,7 @@ bool CanRead(Action action, const Field& field, bool plain_number) {
 
 bool NeedsOwnFrame(Action action) {
   switch (action) {
+    case Action::kAddId:
     case Action::kKey:
     case Action::kRangeStart:
     case Action::kRangeEnd:

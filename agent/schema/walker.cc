@@ -58,6 +58,7 @@ class Walker {
   struct Frame {
     uint32_t route = kNone;  // of keys in it
     uint32_t key = kNone;
+    uint32_t id = kNone;  // in the list of ids that a singular field adds to
     uint32_t statements[2] = {kNone, kNone};
     uint32_t errors[4] = {kNone, kNone, kNone, kNone};
     bool reverse = false;
@@ -72,18 +73,9 @@ class Walker {
   // A message with a frame of its own: begins it, reads, ends it.
   const uint8_t* InFrame(const MessageTable& table, const uint8_t* p, const uint8_t* end, Frame& frame) {
     if (table.ops == 0) return Fields(table, p, end, frame);
-    if ((table.ops & (kOpRange | kOpPoint)) != 0) {
-      KeyItem* item = AddKey(KeyFlagsOf(table.ops), frame);
-      if (item) frame.key = static_cast<uint32_t>(item - facts_.keys.data());
-    }
+    const FrameEnd mark{facts_.keys.size(), facts_.statements.size(), facts_.errors.size()};
+    if ((table.ops & (kOpRange | kOpPoint)) != 0) AddOwnKey(KeyFlagsOf(table.ops), frame);
     if ((table.ops & kOpRaw) != 0) facts_.raw_keyspace = true;
-    if ((table.ops & kOpEndMask) == 0) {
-      p = Fields(table, p, end, frame);
-      if (!p && frame.key != kNone && facts_.keys[frame.key].is_range) ForgetKey(frame.key);
-      return p;
-    }
-    const FrameEnd mark{facts_.keys.size() - ((table.ops & (kOpRange | kOpPoint)) != 0 && frame.key != kNone),
-                        facts_.statements.size(), facts_.errors.size()};
     p = Fields(table, p, end, frame);
     EndFrame(table, frame, mark, p != nullptr);
     return p;
@@ -96,7 +88,14 @@ class Walker {
   };
 
   void EndFrame(const MessageTable& table, const Frame& frame, const FrameEnd& mark, bool whole) {
+    // A key that was there before the Context could be read.
+    if (frame.key != kNone && facts_.keys[frame.key].route == kPendingRoute && frame.route != kNone) {
+      facts_.keys[frame.key].route = static_cast<uint16_t>(frame.route);
+    } else if (frame.key != kNone && frame.route == kNone) {
+      finish_.pending_routes = true;
+    }
     if (!whole) {
+      // Neither its end nor `reverse` need have been seen.
       for (size_t i = mark.first_key; i < facts_.keys.size(); ++i) {
         if (facts_.keys[i].is_range) ForgetKey(i);
       }
@@ -226,7 +225,11 @@ class Walker {
         frame.reverse = value != 0;
         break;
       case Action::kAddId:
-        AddId(field, value);
+        if (field.repeated) {
+          AddId(field, value);
+        } else {
+          SetId(field, value, frame);
+        }
         break;
       default:
         break;
@@ -249,16 +252,9 @@ class Walker {
           facts_.request_source = AsText(copy);
         }
         break;
-      case Action::kKey: {
-        KeyItem* item;
-        if (field.repeated) {
-          item = AddKey(field.arg, frame);
-        } else {
-          item = OwnKey(field.arg, frame);
-        }
-        if (item) CopyKey(value, item, item->start);
+      case Action::kKey:
+        if (KeyItem* item = KeyOf(field, frame)) CopyKey(value, item, item->start);
         break;
-      }
       case Action::kRangeStart:
         if (frame.key != kNone) CopyKey(value, &facts_.keys[frame.key], facts_.keys[frame.key].start);
         break;
@@ -312,6 +308,9 @@ class Walker {
       }
       case Action::kEnterEpoch:
         (field.arg != 0 ? statement_->has_epoch : route_->has_epoch) = true;
+        return Descend(field, p, end, frame);
+      case Action::kEnterKeyspace:
+        route_->keyspace_id = Route().keyspace_id;
         return Descend(field, p, end, frame);
       case Action::kEnterRoute:
         return OnRoute(field, p, end, frame);
@@ -396,12 +395,7 @@ class Walker {
   }
 
   bool OnItem(const Field& field, const uint8_t* p, const uint8_t* end, Frame& frame) {
-    KeyItem* item;
-    if (field.repeated) {
-      item = AddKey(field.arg, frame);
-    } else {
-      item = OwnKey(field.arg, frame);
-    }
+    KeyItem* const item = KeyOf(field, frame);
     if (!item) return true;
     key_ = item;
     const size_t index = static_cast<size_t>(item - facts_.keys.data());
@@ -506,7 +500,7 @@ class Walker {
   }
 
   KeyItem* AddKey(uint16_t flags, const Frame& frame) {
-    if (facts_.keys.size() >= limits::kMaxKeysPerMessage) {
+    if (facts_.keys.size() >= limits::kMaxKeysPerMessage) [[unlikely]] {
       facts_.over_cap = true;
       return nullptr;
     }
@@ -518,16 +512,25 @@ class Walker {
       item.route = static_cast<uint16_t>(frame.route);
     } else {
       item.route = kPendingRoute;
-      finish_.pending_routes = true;
     }
     return &item;
   }
 
-  // The one key of a message, however often it comes.
-  KeyItem* OwnKey(uint16_t flags, Frame& frame) {
-    if (frame.key != kNone) return &facts_.keys[frame.key];
-    KeyItem* item = AddKey(flags, frame);
-    if (item) frame.key = static_cast<uint32_t>(item - facts_.keys.data());
+  void AddOwnKey(uint16_t flags, Frame& frame) {
+    const size_t index = facts_.keys.size();
+    if (AddKey(flags, frame)) frame.key = static_cast<uint32_t>(index);
+  }
+
+  // A key of a repeated field, or the one key of a message, however often it comes.
+  KeyItem* KeyOf(const Field& field, Frame& frame) {
+    KeyItem* item;
+    if (field.repeated) {
+      item = AddKey(field.arg, frame);
+    } else {
+      if (frame.key == kNone) AddOwnKey(field.arg, frame);
+      item = frame.key == kNone ? nullptr : &facts_.keys[frame.key];
+    }
+    if (frame.route == kNone) finish_.pending_routes = true;
     return item;
   }
 
@@ -559,13 +562,22 @@ class Walker {
 
   void AddId(const Field& field, uint64_t id) {
     std::vector<uint64_t>& list = facts_.*kIdLists[field.arg];
-    if (!field.repeated && !list.empty()) {
-      list.back() = id;
-    } else if (list.size() >= limits::kMaxKeysPerMessage) {
+    if (list.size() >= limits::kMaxKeysPerMessage) {
       facts_.over_cap = true;
     } else {
       list.push_back(id);
     }
+  }
+
+  void SetId(const Field& field, uint64_t id, Frame& frame) {
+    std::vector<uint64_t>& list = facts_.*kIdLists[field.arg];
+    if (frame.id != kNone) {
+      list[frame.id] = id;
+      return;
+    }
+    const size_t before = list.size();
+    AddId(field, id);
+    if (list.size() != before) frame.id = static_cast<uint32_t>(before);
   }
 
   const uint8_t* PackedIds(const Field& field, const uint8_t* p, const uint8_t* end) {
