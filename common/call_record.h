@@ -289,7 +289,8 @@ struct CallRecord {
   bool follower_allowed = false;  // pd-allow-follower-handle metadata
   uint32_t incomplete = 0;        // Incomplete bits
 
-  const MessageFacts* request = nullptr;  // null: the request message was not seen
+  // Null: the message was not seen, or not read (no schema, counted only, not readable): req_messages tells.
+  const MessageFacts* request = nullptr;
   const MessageFacts* response = nullptr;
   // The messages themselves (decompressed), only when the decoder was told to keep them (--full, --raw);
   // of a sub-command the inner message.

@@ -1,5 +1,6 @@
 #include "agent/grpc/grpc_decoder.h"
 
+#include <memory>
 #include <vector>
 
 #include "agent/grpc/call_tracker.h"
@@ -107,7 +108,9 @@ void GrpcDecoder::State::Close(g::Connection& connection, g::Stream& stream, boo
   if (connection.last_used == &stream) connection.last_used = nullptr;
   std::unique_ptr<g::Stream> closed = connection.streams.Remove(stream);
   --open_streams;
-  *closed = g::Stream();
+  // As new, without a temporary: this is done once a call.
+  std::destroy_at(closed.get());
+  std::construct_at(closed.get());
   stream_pool.Give(std::move(closed));
 }
 

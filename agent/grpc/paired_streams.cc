@@ -73,6 +73,10 @@ void CallTracker::OnBatch(Connection& connection, Stream& stream, int direction,
   }
   // Nothing in it can be paired: told as one message.
   Fill(scratch_, message, readable, kNoType);
+  if (options_.wants_messages) {
+    writer_.Event(connection, stream, CallKind::kMessage, {}, {}, nullptr, scratch_, is_response,
+                  readable.body);
+  }
   writer_.Message(connection, stream, is_response, scratch_);
   facts_.Release(scratch_, bodies_);
 }

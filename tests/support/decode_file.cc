@@ -11,7 +11,7 @@
 namespace keytrail::testing {
 
 Result<DecodedFile> DecodeFile(const std::string& path, const Schema& schema, const GrpcOptions& options,
-                               CallSink& sink) {
+                               CallSink& sink, const std::function<bool(uint64_t)>& keep) {
   FileSourceOptions source_options;
   source_options.path = path;
   Result<std::unique_ptr<PacketSource>> source = OpenFile(source_options);
@@ -23,10 +23,11 @@ Result<DecodedFile> DecodeFile(const std::string& path, const Schema& schema, co
   TcpTracker tcp(http2, *decoded.counters);
   PacketDecoder packets(*decoded.counters);
   RawPacket packet;
-  for (;;) {
+  for (uint64_t index = 0;; ++index) {
     const Result<PacketSource::Next> next = (*source)->Read(packet);
     if (!next) return Error{next.error()};
     if (*next == PacketSource::Next::kEnd) break;
+    if (keep && !keep(index)) continue;
     decoded.counters->Add(Counter::kPackets);
     decoded.counters->Add(Counter::kBytes, packet.wire_length);
     packets.Feed(packet, tcp);

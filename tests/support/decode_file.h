@@ -19,9 +19,10 @@ struct DecodedFile {
   std::unique_ptr<GrpcDecoder> grpc;  // for its counts; the input has ended
 };
 
-// The file may be compressed with zstd. An Error is the capture room's.
+// The file may be compressed with zstd. An Error is the capture room's. `keep`, if given, says which packets
+// (counted from 0) the agent sees.
 Result<DecodedFile> DecodeFile(const std::string& path, const Schema& schema, const GrpcOptions& options,
-                               CallSink& sink);
+                               CallSink& sink, const std::function<bool(uint64_t)>& keep = {});
 
 // The large shared captures: env KEYTRAIL_SHARED_DATA, or the given default. Empty if they are not there.
 std::string SharedDataFolder();

@@ -157,7 +157,9 @@ TEST(BatchCommands, AnAnswerOfAnotherKindIsNotTheAnswer) {
 }
 
 TEST(BatchCommands, WhenCountsDifferNothingIsPaired) {
-  BatchHarness h;
+  GrpcOptions options;
+  options.wants_messages = true;
+  BatchHarness h(options);
   h.Open();
   h.Data(true, 1,
          Framed(Proto()
@@ -168,6 +170,8 @@ TEST(BatchCommands, WhenCountsDifferNothingIsPaired) {
   ASSERT_EQ(h.log.calls.size(), 1u);
   EXPECT_EQ(h.log.calls[0].kind, CallKind::kMessage);
   EXPECT_EQ(h.log.calls[0].incomplete, kMalformed);
+  ASSERT_EQ(h.log.events.size(), 1u);
+  EXPECT_TRUE(h.log.events[0].starts_with("-> /tikvpb.Tikv/BatchCommands ")) << h.log.events[0];
   EXPECT_TRUE(h.decoder.sub_counts_from_start().empty());
   h.Answer({AnswerOf(5)});
   EXPECT_EQ(h.log.calls[1].incomplete, kRequestNotSeen);
