@@ -86,7 +86,15 @@ struct BatchEncoder::State {
   size_t records = 0;
   std::vector<LossRecord> losses;
 
-  uint32_t Name(std::string_view text);
+  // The last name of each place in a record: usually the next one is the same.
+  enum Place { kMethod, kCommand, kRequestSource, kRequestCaller, kResponseSource, kResponseCaller, kPlaces };
+  struct LastName {
+    std::string_view text;  // a key of `names`
+    uint32_t number = 0;
+  };
+  LastName last_names[kPlaces];
+
+  uint32_t Name(Place place, std::string_view text);
   uint32_t Connection(const CallRecord& call);
   void Time(uint32_t field, TimeNs time);
   void Facts(uint32_t field, const MessageFacts* facts, uint32_t source, uint32_t caller);
@@ -99,14 +107,17 @@ struct BatchEncoder::State {
 BatchEncoder::BatchEncoder() : state_(std::make_unique<State>()) {}
 BatchEncoder::~BatchEncoder() = default;
 
-uint32_t BatchEncoder::State::Name(std::string_view text) {
+uint32_t BatchEncoder::State::Name(Place place, std::string_view text) {
   if (text.empty()) return 0;
-  const auto found = names.find(text);
-  if (found != names.end()) return found->second;
-  out.String(kNames, AsBytes(text));
-  const uint32_t number = static_cast<uint32_t>(names.size() + 1);
-  names.emplace(text, number);
-  return number;
+  LastName& last = last_names[place];
+  if (last.text == text) return last.number;
+  auto found = names.find(text);
+  if (found == names.end()) {
+    out.String(kNames, AsBytes(text));
+    found = names.emplace(text, static_cast<uint32_t>(names.size() + 1)).first;
+  }
+  last = {found->first, found->second};
+  return last.number;
 }
 
 uint32_t BatchEncoder::State::Connection(const CallRecord& call) {
@@ -222,14 +233,16 @@ void BatchEncoder::Add(const CallRecord& call) {
   State& s = *state_;
   // Names and the connection stand before the record that refers to them.
   const uint32_t connection = s.Connection(call);
-  const uint32_t method = s.Name(call.method);
-  const uint32_t command = s.Name(call.command);
+  const uint32_t method = s.Name(State::kMethod, call.method);
+  const uint32_t command = s.Name(State::kCommand, call.command);
   uint32_t names[4] = {};
-  const MessageFacts* sides[2] = {call.request, call.response};
-  for (int i = 0; i < 2; ++i) {
-    if (sides[i] == nullptr) continue;
-    names[2 * i] = s.Name(sides[i]->request_source);
-    names[2 * i + 1] = s.Name(sides[i]->caller);
+  if (call.request != nullptr) {
+    names[0] = s.Name(State::kRequestSource, call.request->request_source);
+    names[1] = s.Name(State::kRequestCaller, call.request->caller);
+  }
+  if (call.response != nullptr) {
+    names[2] = s.Name(State::kResponseSource, call.response->request_source);
+    names[3] = s.Name(State::kResponseCaller, call.response->caller);
   }
   const size_t size_before = s.out.size();
   const uint64_t time_before = s.last_time;
@@ -301,6 +314,7 @@ std::string BatchEncoder::Finish() {
   State& s = *state_;
   for (const LossRecord& loss : s.losses) s.Loss(loss);
   s.losses.clear();
+  for (State::LastName& last : s.last_names) last = {};
   s.names.clear();
   s.connections.clear();
   s.last_time = 0;

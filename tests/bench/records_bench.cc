@@ -1,0 +1,162 @@
+// Encoding, decoding, storing and shipping of records, as a busy TiDB host makes them (point reads through
+// BatchCommands). Items are records; socket_to_commit is the whole way from Submit() to the acknowledgement.
+
+#include <benchmark/benchmark.h>
+
+#include <atomic>
+#include <deque>
+#include <thread>
+
+#include "agent/ship/shipper.h"
+#include "collector/receive/receiver.h"
+#include "collector/store/store.h"
+#include "common/crc32c.h"
+#include "common/limits.h"
+#include "common/record_codec.h"
+#include "tests/support/records.h"
+#include "tests/support/scratch_dir.h"
+
+namespace keytrail {
+namespace {
+
+template <class T>
+T Must(Result<T> result) {
+  if (!result.ok()) std::abort();
+  return std::move(*result);
+}
+
+// Records that live as long as this does.
+class Recorded {
+ public:
+  explicit Recorded(size_t count) {
+    RandomRecords records(1);
+    BatchEncoder encoder;
+    for (size_t i = 0; i < count; ++i) encoder.Add(records.Get());
+    payload_ = encoder.Finish();
+    BatchReader reader(AsBytes(payload_));
+    for (size_t i = 0; i < count; ++i) (void)reader.Next(records_.emplace_back());
+  }
+  const std::deque<OwnedRecord>& all() const { return records_; }
+  const std::string& payload() const { return payload_; }
+
+ private:
+  std::string payload_;
+  std::deque<OwnedRecord> records_;
+};
+
+const Recorded& OneBatch() {
+  static const Recorded recorded(limits::kMaxBatchRecords);
+  return recorded;
+}
+
+void PerRecord(benchmark::State& state, size_t bytes) {
+  const double records = static_cast<double>(state.iterations()) * limits::kMaxBatchRecords;
+  state.SetItemsProcessed(static_cast<int64_t>(records));
+  state.counters["bytes_per_record"] = static_cast<double>(bytes) / limits::kMaxBatchRecords;
+}
+
+void Encode(benchmark::State& state) {
+  BatchEncoder encoder;
+  size_t bytes = 0;
+  for (auto _ : state) {
+    for (const OwnedRecord& record : OneBatch().all()) encoder.Add(record.call);
+    const std::string payload = encoder.Finish();
+    bytes = payload.size();
+    benchmark::DoNotOptimize(payload.data());
+  }
+  PerRecord(state, bytes);
+}
+BENCHMARK(Encode);
+
+void Decode(benchmark::State& state) {
+  OwnedRecord record;
+  for (auto _ : state) {
+    BatchReader reader(AsBytes(OneBatch().payload()));
+    while (*reader.Next(record)) benchmark::DoNotOptimize(record.call.stream);
+  }
+  PerRecord(state, OneBatch().payload().size());
+}
+BENCHMARK(Decode);
+
+void Compress(benchmark::State& state) {
+  size_t bytes = 0;
+  for (auto _ : state) bytes = CompressBatch(OneBatch().payload()).size();
+  PerRecord(state, bytes);
+}
+BENCHMARK(Compress);
+
+void Decompress(benchmark::State& state) {
+  const std::string compressed = CompressBatch(OneBatch().payload());
+  std::string payload;
+  for (auto _ : state) {
+    (void)DecompressBatch(AsBytes(compressed), OneBatch().payload().size(), payload);
+    benchmark::DoNotOptimize(payload.data());
+  }
+  PerRecord(state, compressed.size());
+}
+BENCHMARK(Decompress);
+
+void Checksum(benchmark::State& state) {
+  for (auto _ : state) benchmark::DoNotOptimize(Crc32c(AsBytes(OneBatch().payload())));
+  state.SetBytesProcessed(state.iterations() * static_cast<int64_t>(OneBatch().payload().size()));
+}
+BENCHMARK(Checksum);
+
+// One transaction a batch, on a real file.
+void StoreBatches(benchmark::State& state) {
+  const ScratchDir dir;
+  std::unique_ptr<Store> store = Must(Store::Open(dir / "bench.db"));
+  const uint32_t agent = store->RegisterAgent("bench", "", "", 1)->id;
+  uint64_t sequence = 0;
+  for (auto _ : state) {
+    (void)store->Begin();
+    for (const OwnedRecord& record : OneBatch().all()) (void)store->Add(agent, record.call);
+    (void)store->Commit(agent, ++sequence);
+  }
+  store.reset();
+  PerRecord(state, std::filesystem::file_size(dir / "bench.db") / static_cast<size_t>(state.iterations()));
+}
+BENCHMARK(StoreBatches)->Unit(benchmark::kMillisecond)->MinTime(3);
+
+class Nobody final : public ReceiveObserver {
+ public:
+  void OnAgent(const AgentRow&) override {}
+  void OnCall(uint32_t, uint64_t, const CallRecord&) override {}
+  void OnLoss(const LossRow&) override {}
+};
+
+void SocketToCommit(benchmark::State& state) {
+  const ScratchDir dir;
+  std::unique_ptr<Store> store = Must(Store::Open(dir / "bench.db"));
+  Nobody nobody;
+  ReceiverOptions listen;
+  listen.listen = "tcp://127.0.0.1:*";
+  std::unique_ptr<Receiver> receiver = Must(Receiver::Open(listen, *store, nobody));
+  std::atomic<bool> stop = false;
+  std::thread collector([&] {
+    while (!stop) receiver->Poll(20);
+  });
+  double wire_bytes = 0;
+  constexpr int kBatches = 50;
+  for (auto _ : state) {
+    ShipperOptions options;
+    options.address = receiver->address();
+    options.block_when_full = true;
+    std::unique_ptr<Shipper> shipper = Must(Shipper::Start(options));
+    for (int i = 0; i < kBatches; ++i) {
+      for (const OwnedRecord& record : OneBatch().all()) shipper->Submit(record.call);
+    }
+    if (!shipper->Finish().ok()) state.SkipWithError("not stored");
+    wire_bytes = static_cast<double>(shipper->stats().wire_bytes);
+  }
+  stop = true;
+  collector.join();
+  state.SetItemsProcessed(state.iterations() * kBatches * static_cast<int64_t>(limits::kMaxBatchRecords));
+  state.counters["wire_bytes_per_record"] = wire_bytes / (kBatches * limits::kMaxBatchRecords);
+}
+BENCHMARK(SocketToCommit)->Unit(benchmark::kMillisecond)->UseRealTime()->MinTime(5);
+
+}  // namespace
+}  // namespace keytrail
+
+BENCHMARK_MAIN();
