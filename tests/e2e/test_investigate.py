@@ -181,8 +181,11 @@ class Investigate(harness.ProgramTest):
         result = harness.run([harness.program("keytrail"), "investigate", *self.files(scenario)])
         self.assertIn(result.returncode, (harness.DONE, harness.INCOMPLETE), result.stderr)
         lines = result.stdout.splitlines()
-        self.assertLessEqual(max(map(len, lines)), 120)
-        self.assertIn("PD", lines[0])
+        self.assertLessEqual(max(map(len, lines)), 100)
+        self.assertLessEqual(len(lines), 30)
+        said = [line for line in lines if " is wrong" in line]
+        self.assertTrue(said and all(line.startswith("PD is wrong") for line in said), result.stdout)
+        self.assertLess(lines.index(said[0]), 4)
 
 
 if __name__ == "__main__":
