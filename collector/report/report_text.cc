@@ -27,7 +27,6 @@ class Page {
         width_(static_cast<size_t>(std::max(60, options.width))) {}
 
   std::string Write() {
-    Dates();
     for (Component c : {Component::kTidb, Component::kPd, Component::kTikv}) order_.push_back(c);
     // The component of the worst verdict first.
     std::stable_sort(order_.begin(), order_.end(),
@@ -35,6 +34,7 @@ class Page {
     for (Component c : order_) ComponentPart(c);
     InconclusivePart();
     Closing();
+    Dates();
     return std::move(out_);
   }
 
@@ -75,7 +75,6 @@ class Page {
       }
     }
     Line(paint_(Tone::kDim, text + "."));
-    Line("");
   }
 
   std::string Key(const std::string& key) const {
@@ -203,7 +202,9 @@ class Page {
     if (!v.sure_of.empty()) Labelled("sure of", Joined(v.sure_of, "; "));
     if (!v.weakened_by.empty()) Labelled("not sure", Joined(v.weakened_by, "; "), Tone::kYellow);
     Labelled("next",
-             "keytrail timeline --verdict " + std::to_string(v.id) + "    keytrail sql --named wrong-routes");
+             "investigate with --db FILE, then keytrail sql --db FILE -e \"select * from statements where "
+             "region_id=" +
+                 std::to_string(v.region_id) + " and version=" + std::to_string(v.version) + "\"");
   }
 
   void Brief(const std::vector<const Verdict*>& all) {
@@ -297,7 +298,7 @@ class Page {
       Labelled("lost", Number(l.count) + " " + l.kind + " at " + l.host, Tone::kYellow);
     }
     if (shown > kMostLossLines)
-      Labelled("lost", Number(shown - kMostLossLines) + " kinds more: keytrail losses");
+      Labelled("lost", Number(shown - kMostLossLines) + " kinds more: keytrail investigate --json");
   }
 
   const InvestigationReport& report_;
