@@ -111,7 +111,7 @@ void HpackDecoder::ClearTable() {
 
 const HeaderBlock& HpackDecoder::Decode(Bytes block, uint32_t max_table_bytes, HeaderScratch& scratch) {
   scratch.counters.Add(Counter::kHeaderBlocks);
-  const bool small = block.size() <= HeaderMemo::kMaxBlockBytes;
+  const bool small = !block.empty() && block.size() <= HeaderMemo::kMaxBlockBytes;
   uint64_t hash = 0;
   if (small && memo_ != nullptr && memo_->generation() == generation_) {
     hash = HashHeaderBlock(block);
@@ -152,18 +152,19 @@ bool HpackDecoder::Walk(Bytes block, uint32_t max_table_bytes, HeaderScratch& sc
       continue;
     }
     if (instruction.kind == Kind::kIndexed) {
-      Entry entry;
-      if (!Lookup(instruction.index, entry)) return false;
-      if (entry.in_table) {
+      // Written in place: a copy of what was just written in parts is slow.
+      HeaderField& field = scratch.fields.emplace_back();
+      bool in_table = false;
+      if (!Lookup(instruction.index, field, in_table)) return false;
+      if (in_table) {
         // A later insertion in this block may evict it.
         if (changed_) {
-          entry.field.name = AsText(scratch.arena.Copy(AsBytes(entry.field.name)));
-          entry.field.value = AsText(scratch.arena.Copy(AsBytes(entry.field.value)));
+          field.name = AsText(scratch.arena.Copy(AsBytes(field.name)));
+          field.value = AsText(scratch.arena.Copy(AsBytes(field.value)));
         } else {
-          scratch.in_table.push_back(static_cast<uint32_t>(scratch.fields.size()));
+          scratch.in_table.push_back(static_cast<uint32_t>(scratch.fields.size() - 1));
         }
       }
-      scratch.fields.push_back(entry.field);
     } else if (!AddLiteral(instruction, scratch)) {
       return false;
     }
@@ -204,47 +205,49 @@ bool HpackDecoder::ApplySizeUpdate(uint32_t bytes, uint32_t max_table_bytes) {
   return true;
 }
 
-bool HpackDecoder::Lookup(uint32_t index, Entry& out) {
+bool HpackDecoder::Lookup(uint32_t index, HeaderField& out, bool& in_table) {
+  in_table = false;
   if (index == 0) return false;
   const bool is_static = index <= kStaticEntries;
   const uint64_t age = is_static ? 0 : index - kStaticEntries - 1;
   const bool seen = is_static || table_known_ || age < inserted_;
   const nghttp2_nv* nv = seen ? nghttp2_hd_inflate_get_table_entry(inflater_, index) : nullptr;
   if (nv != nullptr) {
-    out.field.name = Text(nv->name, nv->namelen);
-    out.field.value = Text(nv->value, nv->valuelen);
-    out.in_table = !is_static;
-    if (out.in_table && !unnamed_.empty()) {
+    out.name = Text(nv->name, nv->namelen);
+    out.value = Text(nv->value, nv->valuelen);
+    in_table = !is_static;
+    if (in_table && !unnamed_.empty()) {
       const uint64_t number = total_inserted_ - age;
       for (const UnnamedEntry& entry : unnamed_) {
-        if (entry.number == number) out.field.slot = entry.slot;
+        if (entry.number == number) out.slot = entry.slot;
       }
     }
     return true;
   }
   if (table_known_ || age >= limits::kMaxHeaderTableBytes / 32) return false;
-  out.field.unknown_value = true;
+  out.unknown_value = true;
   if (seen) {
-    out.field.slot = kLostEntrySlots | static_cast<uint32_t>(total_inserted_ - age);
+    out.slot = kLostEntrySlots | static_cast<uint32_t>(total_inserted_ - age);
   } else {
-    out.field.slot = slot_base_ + static_cast<uint32_t>(age - inserted_);
-    slot_next_ = std::max(slot_next_, out.field.slot + 1);
+    out.slot = slot_base_ + static_cast<uint32_t>(age - inserted_);
+    slot_next_ = std::max(slot_next_, out.slot + 1);
   }
   return true;
 }
 
 bool HpackDecoder::AddLiteral(const HpackInstruction& instruction, HeaderScratch& scratch) {
-  Entry name;
-  if (instruction.index != 0 && !Lookup(instruction.index, name)) return false;
+  HeaderField name;
+  bool name_in_table = false;
+  if (instruction.index != 0 && !Lookup(instruction.index, name, name_in_table)) return false;
   const bool inserts = instruction.kind == Kind::kLiteralIndexed;
   HeaderField field;
-  field.slot = name.field.slot;
+  field.slot = name.slot;
   // An entry with an unknown name is inserted with an empty one: never larger than the true entry.
   const bool name_known = instruction.index == 0 || field.slot == 0;
   if (!inserts && !instruction.value.huffman && !(instruction.index == 0 && instruction.name.huffman)) {
-    field.name = instruction.index == 0 ? AsText(instruction.name.bytes) : name.field.name;
+    field.name = instruction.index == 0 ? AsText(instruction.name.bytes) : name.name;
     field.value = AsText(instruction.value.bytes);
-    if (name.in_table) {
+    if (name_in_table) {
       if (changed_) {
         field.name = AsText(scratch.arena.Copy(AsBytes(field.name)));
       } else {
@@ -267,7 +270,7 @@ bool HpackDecoder::AddLiteral(const HpackInstruction& instruction, HeaderScratch
   if (!Inflate(instruction, name_known, inflated)) return false;
   // What nghttp2 lends ends with the next instruction; names of the static table do not.
   const bool static_name = instruction.index != 0 && instruction.index <= kStaticEntries;
-  field.name = static_name ? name.field.name : AsText(scratch.arena.Copy(AsBytes(inflated.name)));
+  field.name = static_name ? name.name : AsText(scratch.arena.Copy(AsBytes(inflated.name)));
   field.value = AsText(scratch.arena.Copy(AsBytes(inflated.value)));
   scratch.fields.push_back(field);
   if (inserts) NoteInsertion(field);

@@ -62,15 +62,10 @@ class HpackDecoder {
   bool table_known() const { return table_known_; }
 
  private:
-  struct Entry {
-    HeaderField field;
-    bool in_table = false;
-  };
-
   bool Walk(Bytes block, uint32_t max_table_bytes, HeaderScratch& scratch);
   bool ApplySizeUpdate(uint32_t bytes, uint32_t max_table_bytes);
   bool AddLiteral(const HpackInstruction& instruction, HeaderScratch& scratch);
-  bool Lookup(uint32_t index, Entry& out);
+  bool Lookup(uint32_t index, HeaderField& out, bool& in_table);
   bool Inflate(const HpackInstruction& instruction, bool name_known, HeaderField& out);
   void NoteInsertion(const HeaderField& field);
   void ClearTable();

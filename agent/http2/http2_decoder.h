@@ -2,7 +2,12 @@
 //
 // Decides the protocol of a connection by content: preface, h2c upgrade, chains of valid frame headers for
 // late joins; HTTP/1, TLS and others are counted and left alone. The only room that includes nghttp2.h.
-// One thread; holds at most one header block and one frame header per direction besides limits::*.
+// One thread, no clock. A direction that is in step holds at most a frame header and a header block; bytes of
+// an undecided or lost direction are held up to limits::kMaxDetectBytes. Spans end with the call.
+//
+// After a loss, or joined late, frames are told only once a chain of them is proved (frame_search.h), and
+// table entries from before are unknown fields with a slot number (hpack_decoder.h): never a guess. A
+// connection that is not HTTP/2 is counted at its close and never told to the sink.
 #pragma once
 
 #include <memory>

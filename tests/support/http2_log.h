@@ -30,6 +30,13 @@ inline std::string Printable(std::string_view text) {
   return out;
 }
 
+// All lines, one after the other.
+inline std::string Joined(const std::vector<std::string>& lines) {
+  std::string out;
+  for (const std::string& line : lines) out += line + "\n";
+  return out;
+}
+
 class EventLog final : public Http2Sink {
  public:
   std::vector<std::string> lines;

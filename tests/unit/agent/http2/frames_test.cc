@@ -177,7 +177,7 @@ TEST_P(FrameErrors, AreCountedOnceAndOvercome) {
       EXPECT_EQ(lines, expected) << label;
     }
   });
-  const std::string joined = ::testing::PrintToString(expected);
+  const std::string joined = Joined(expected);
   EXPECT_NE(joined.find(">19 headers [a: 1]"), std::string::npos) << joined;
   for (uint32_t stream = 21; stream < 31; stream += 2) {
     EXPECT_NE(joined.find(">" + std::to_string(stream) + " headers [:method: POST] [?: ?]#"),
