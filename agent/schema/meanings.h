@@ -29,6 +29,10 @@ enum class Role : uint8_t {
 
 enum class Action : uint8_t {
   kSkip,  // no meaning here; a submessage is not even looked into
+  // what tables.cc makes of kFactNumber ... kErrorNumber32: a number that just goes somewhere
+  kStore64,
+  kStore32,
+  kStoreFlag,
   // numbers; arg: a FactNumber, RouteNumber, ...
   kFactNumber,
   kFactFlag,

@@ -48,7 +48,15 @@ class Checker {
       ++r_.fields;
       if (number < last_number) ++r_.out_of_order;
       last_number = number;
-      const Field* field = t_.Find(table, number);
+      const Field* field = nullptr;
+      int32_t child = -1;
+      if (number < table.dense) {
+        field = &t_.fields[table.first + number];
+        child = t_.plain_children[table.first + number];
+      } else if (const SparseField* sparse = t_.FindSparse(table, number)) {
+        field = &sparse->field;
+        child = sparse->plain_child;
+      }
       if (!field || !field->known()) {
         ++r_.unknown_fields;
         p = wire::SkipValue(p, end, tag, limits::kMaxMessageDepth - depth_);
@@ -63,10 +71,10 @@ class Checker {
           if (member != 0 && member != number) ++r_.oneof_conflicts;
           member = number;
         }
-        p = Value(*field, p, end);
+        p = Value(*field, child, p, end);
       } else if (field->packable && (tag & 7) == wire::kLen) {
         ++r_.known_fields;
-        p = Packed(*field, p, end);
+        p = Packed(*field, child, p, end);
       } else {
         ++r_.wrong_wire_types;
         p = wire::SkipValue(p, end, tag, limits::kMaxMessageDepth - depth_);
@@ -79,7 +87,7 @@ class Checker {
   StrictResult& result() { return r_; }
 
  private:
-  const uint8_t* Value(const Field& field, const uint8_t* p, const uint8_t* end) {
+  const uint8_t* Value(const Field& field, int32_t child, const uint8_t* p, const uint8_t* end) {
     const bool zero_counts = !field.repeated && field.oneof == 0;
     switch (field.wire) {
       case wire::kVarint: {
@@ -87,7 +95,7 @@ class Checker {
         p = wire::ReadVarint(p, end, value);
         if (!p) return nullptr;
         if (zero_counts && value == 0) ++r_.explicit_zeroes;
-        Number(field, value);
+        Number(field, child, value);
         return p;
       }
       case wire::kFixed64:
@@ -112,7 +120,7 @@ class Checker {
         return p + length;
       }
       ++depth_;
-      const uint8_t* const at = Fields(t_.tables[static_cast<size_t>(field.plain_child)], p, p + length);
+      const uint8_t* const at = Fields(t_.tables[static_cast<size_t>(child)], p, p + length);
       --depth_;
       return at;
     }
@@ -121,14 +129,14 @@ class Checker {
     return p + length;
   }
 
-  void Number(const Field& field, uint64_t value) {
+  void Number(const Field& field, int32_t child, uint64_t value) {
     if (field.type == ValueType::kBool && value > 1) ++r_.bad_bools;
-    if (field.type != ValueType::kEnum || field.plain_child < 0) return;
-    const std::vector<int32_t>& numbers = t_.enums[static_cast<size_t>(field.plain_child)];
+    if (field.type != ValueType::kEnum || child < 0) return;
+    const std::vector<int32_t>& numbers = t_.enums[static_cast<size_t>(child)];
     if (!std::binary_search(numbers.begin(), numbers.end(), static_cast<int32_t>(value))) ++r_.unknown_enums;
   }
 
-  const uint8_t* Packed(const Field& field, const uint8_t* p, const uint8_t* end) {
+  const uint8_t* Packed(const Field& field, int32_t child, const uint8_t* p, const uint8_t* end) {
     uint32_t length;
     p = wire::ReadLength(p, end, length);
     if (!p) return nullptr;
@@ -139,7 +147,7 @@ class Checker {
       uint64_t value;
       p = wire::ReadVarint(p, packed_end, value);
       if (!p) return nullptr;
-      Number(field, value);
+      Number(field, child, value);
     }
     return p;
   }

@@ -171,6 +171,70 @@ uint16_t OpsOf(const Meaning& meaning) {
   }
 }
 
+template <typename Object, typename Member>
+uint16_t OffsetOf(Member Object::*member) {
+  static const Object kObject{};
+  return static_cast<uint16_t>(reinterpret_cast<const char*>(&(kObject.*member)) -
+                               reinterpret_cast<const char*>(&kObject));
+}
+
+void Store(Field& field, Action how, Target target, uint16_t offset) {
+  field.action = how;
+  field.target = target;
+  field.arg = offset;
+}
+
+// Turns the actions that only put a number somewhere into stores. Arrays stand in the order of the enums in
+// meanings.h.
+void MakeStore(Field& field) {
+  static const uint16_t kFacts[] = {
+      OffsetOf(&MessageFacts::cluster_id), OffsetOf(&MessageFacts::start_ts),
+      OffsetOf(&MessageFacts::commit_ts),  OffsetOf(&MessageFacts::connection_id),
+      OffsetOf(&MessageFacts::task_id),    OffsetOf(&MessageFacts::store_id)};
+  static const uint16_t kFactFlags[] = {OffsetOf(&MessageFacts::not_found),
+                                        OffsetOf(&MessageFacts::contain_all_key_range)};
+  static const uint16_t kRoutes[] = {OffsetOf(&Route::region_id),      OffsetOf(&Route::conf_ver),
+                                     OffsetOf(&Route::version),        OffsetOf(&Route::peer_id),
+                                     OffsetOf(&Route::store_id),       OffsetOf(&Route::task_id),
+                                     OffsetOf(&Route::buckets_version)};
+  static const uint16_t kRoutes32[] = {OffsetOf(&Route::api_version), OffsetOf(&Route::keyspace_id)};
+  static const uint16_t kRouteFlags[] = {OffsetOf(&Route::replica_read), OffsetOf(&Route::stale_read),
+                                         OffsetOf(&Route::is_retry)};
+  using S = RegionStatement;
+  static const uint16_t kStatements[] = {OffsetOf(&S::region_id), OffsetOf(&S::conf_ver),
+                                         OffsetOf(&S::version), OffsetOf(&S::leader_peer_id),
+                                         OffsetOf(&S::leader_store_id)};
+  static const uint16_t kPeers[] = {OffsetOf(&S::Peer::id), OffsetOf(&S::Peer::store_id),
+                                    OffsetOf(&S::Peer::role)};
+  using E = ErrorFact;
+  static const uint16_t kErrors[] = {OffsetOf(&E::region_id), OffsetOf(&E::leader_peer_id),
+                                     OffsetOf(&E::leader_store_id), OffsetOf(&E::request_store_id),
+                                     OffsetOf(&E::actual_store_id)};
+  const uint16_t arg = field.arg;
+  switch (field.action) {
+    case Action::kFactNumber:
+      return Store(field, Action::kStore64, Target::kFacts, kFacts[arg]);
+    case Action::kFactFlag:
+      return Store(field, Action::kStoreFlag, Target::kFacts, kFactFlags[arg]);
+    case Action::kRouteNumber:
+      return Store(field, Action::kStore64, Target::kRoute, kRoutes[arg]);
+    case Action::kRouteNumber32:
+      return Store(field, Action::kStore32, Target::kRoute, kRoutes32[arg]);
+    case Action::kRouteFlag:
+      return Store(field, Action::kStoreFlag, Target::kRoute, kRouteFlags[arg]);
+    case Action::kStatementNumber:
+      return Store(field, Action::kStore64, Target::kStatement, kStatements[arg]);
+    case Action::kPeerNumber:
+      return Store(field, arg == kPeerRole ? Action::kStore32 : Action::kStore64, Target::kPeer, kPeers[arg]);
+    case Action::kErrorNumber:
+      return Store(field, Action::kStore64, Target::kError, kErrors[arg]);
+    case Action::kErrorNumber32:
+      return Store(field, Action::kStore32, Target::kError, OffsetOf(&E::pd_error_type));
+    default:
+      return;
+  }
+}
+
 class Builder {
  public:
   Builder(const pb::FileDescriptorSet& set, Tables& tables) : set_(set), t_(tables) {}
@@ -266,6 +330,7 @@ class Builder {
     table.first = static_cast<uint32_t>(t_.fields.size());
     table.dense = proto.field_size() == 0 ? 0 : highest + 1;
     t_.fields.resize(t_.fields.size() + table.dense);
+    t_.plain_children.resize(t_.fields.size(), -1);
     table.sparse = static_cast<uint32_t>(t_.sparse_fields.size());
 
     static const std::vector<const Meaning*> kNone;
@@ -277,12 +342,14 @@ class Builder {
       if (m->field.empty()) table.ops |= OpsOf(*m);
     }
     for (const auto& f : proto.field()) {
-      const Field field = CompileField(f, table);
+      int32_t plain_child = -1;
+      const Field field = CompileField(f, table, plain_child);
       const uint32_t number = static_cast<uint32_t>(f.number());
       if (number < table.dense) {
         t_.fields[table.first + number] = field;
+        t_.plain_children[table.first + number] = plain_child;
       } else {
-        t_.sparse_fields.push_back(SparseField{number, field});
+        t_.sparse_fields.push_back(SparseField{number, plain_child, field});
       }
     }
     table.sparse_count = static_cast<uint32_t>(t_.sparse_fields.size()) - table.sparse;
@@ -291,7 +358,7 @@ class Builder {
     t_.tables[index] = table;
   }
 
-  Field CompileField(const pb::FieldDescriptorProto& f, MessageTable& table) {
+  Field CompileField(const pb::FieldDescriptorProto& f, MessageTable& table, int32_t& plain_child) {
     Field field;
     const EncodingOfType encoding = EncodingOf(f.type());
     field.type = encoding.type;
@@ -308,17 +375,18 @@ class Builder {
       if (child < 0) {
         field.type = ValueType::kBytes;
       } else {
-        field.plain_child = TableOf(child, Role::kPlain);
+        plain_child = TableOf(child, Role::kPlain);
       }
     } else if (field.type == ValueType::kEnum) {
       const auto it = enum_by_name_.find(f.type_name().substr(f.type_name().empty() ? 0 : 1));
-      if (it != enum_by_name_.end()) field.plain_child = it->second;
+      if (it != enum_by_name_.end()) plain_child = it->second;
     }
 
     const Meaning meaning = MeaningOf(f, field, child, encoding.plain_number, table);
     field.action = meaning.action;
     field.arg = meaning.arg;
     if (meaning.action == Action::kSkip) return field;
+    MakeStore(field);
     if (field.type == ValueType::kMessage) field.child = TableOf(child, meaning.child_role);
     if (meaning.action == Action::kEnterEpoch) field.arg = meaning.child_role == Role::kStatement;
     table.ops |= OpsOf(meaning);
@@ -506,12 +574,12 @@ class Builder {
 
 }  // namespace
 
-const Field* Tables::FindSparse(const MessageTable& table, uint32_t number) const {
+const SparseField* Tables::FindSparse(const MessageTable& table, uint32_t number) const {
   const SparseField* begin = sparse_fields.data() + table.sparse;
   const SparseField* end = begin + table.sparse_count;
   const SparseField* it =
       std::lower_bound(begin, end, number, [](const SparseField& f, uint32_t n) { return f.number < n; });
-  return it != end && it->number == number ? &it->field : nullptr;
+  return it != end && it->number == number ? it : nullptr;
 }
 
 void BuildTables(const pb::FileDescriptorSet& set, Tables& tables) {

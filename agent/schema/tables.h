@@ -33,20 +33,25 @@ enum class ValueType : uint8_t {
   kMessage
 };
 
+// Which object a plain number is stored into (MessageFacts or the current one of its kind).
+enum class Target : uint8_t { kFacts, kRoute, kStatement, kPeer, kError, kCount };
+
+// How the walker handles one field. 16 bytes, so that an index is a shift.
 struct Field {
   Action action = Action::kSkip;
   uint8_t wire = 0;  // wire::Type that `action` reads
   ValueType type = ValueType::kUnknown;
-  bool repeated = false;
-  bool packable = false;     // a repeated scalar: also accepted as one length-delimited value
-  uint8_t oneof = 0;         // 1-based within the message; 0: none
-  uint8_t slot = 0;          // of a singular object: which one of its frame
-  uint16_t arg = 0;          // of `action`
-  int32_t child = -1;        // table that the action descends with
-  int32_t plain_child = -1;  // table of the message type without a role; of an enum: index in `enums`
+  bool repeated : 1 = false;
+  bool packable : 1 = false;       // a repeated scalar: also accepted as one length-delimited value
+  uint8_t oneof = 0;               // 1-based within the message; 0: none
+  uint8_t slot = 0;                // of a singular object: which one of its frame
+  Target target = Target::kFacts;  // of kStore64, kStore32, kStoreFlag
+  uint16_t arg = 0;                // of `action`; of a store: offset in the target
+  int32_t child = -1;              // table that the action descends with
 
   bool known() const { return type != ValueType::kUnknown; }
 };
+static_assert(sizeof(Field) == 16);
 
 inline constexpr uint32_t kDenseFields = 64;
 
@@ -64,6 +69,7 @@ struct MessageTable {
 
 struct SparseField {
   uint32_t number = 0;
+  int32_t plain_child = -1;
   Field field;
 };
 
@@ -75,6 +81,8 @@ struct MessageName {
 struct Tables {
   std::vector<MessageTable> tables;
   std::vector<Field> fields;
+  // Beside `fields`: the table of the message type in no particular role, or of an enum its index in `enums`.
+  std::vector<int32_t> plain_children;
   std::vector<SparseField> sparse_fields;
   std::vector<MessageName> messages;
   std::vector<std::vector<int32_t>> enums;                         // sorted numbers
@@ -85,12 +93,8 @@ struct Tables {
   std::vector<BatchCommand> response_commands;
   std::vector<std::string> command_names;  // owns the names in the two above
 
-  const Field* Find(const MessageTable& table, uint32_t number) const {
-    if (number < table.dense) return &fields[table.first + number];
-    if (table.sparse_count == 0) return nullptr;
-    return FindSparse(table, number);
-  }
-  const Field* FindSparse(const MessageTable& table, uint32_t number) const;
+  // Null if there is none with this number.
+  const SparseField* FindSparse(const MessageTable& table, uint32_t number) const;
 };
 
 // Types that a field refers to and that the set does not define count as bytes; methods with such types are

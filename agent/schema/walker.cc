@@ -1,5 +1,6 @@
 #include "agent/schema/walker.h"
 
+#include <cstring>
 #include <limits>
 
 #include "agent/schema/error_text.h"
@@ -14,28 +15,15 @@ namespace {
 constexpr uint32_t kNone = std::numeric_limits<uint32_t>::max();
 constexpr uint8_t kNoSlot = 0xFF;
 
-// In the order of the enums in meanings.h.
-constexpr uint64_t MessageFacts::*kFactNumbers[] = {&MessageFacts::cluster_id, &MessageFacts::start_ts,
-                                                    &MessageFacts::commit_ts,  &MessageFacts::connection_id,
-                                                    &MessageFacts::task_id,    &MessageFacts::store_id};
-constexpr bool MessageFacts::*kFactFlags[] = {&MessageFacts::not_found, &MessageFacts::contain_all_key_range};
-constexpr uint64_t Route::*kRouteNumbers[] = {&Route::region_id,      &Route::conf_ver, &Route::version,
-                                              &Route::peer_id,        &Route::store_id, &Route::task_id,
-                                              &Route::buckets_version};
-constexpr uint32_t Route::*kRouteNumbers32[] = {&Route::api_version, &Route::keyspace_id};
-constexpr bool Route::*kRouteFlags[] = {&Route::replica_read, &Route::stale_read, &Route::is_retry};
-constexpr uint64_t RegionStatement::*kStatementNumbers[] = {
-    &RegionStatement::region_id, &RegionStatement::conf_ver, &RegionStatement::version,
-    &RegionStatement::leader_peer_id, &RegionStatement::leader_store_id};
-constexpr uint64_t ErrorFact::*kErrorNumbers[] = {&ErrorFact::region_id, &ErrorFact::leader_peer_id,
-                                                  &ErrorFact::leader_store_id, &ErrorFact::request_store_id,
-                                                  &ErrorFact::actual_store_id};
+// In the order of IdList.
 constexpr std::vector<uint64_t> MessageFacts::*kIdLists[] = {
     &MessageFacts::asked_region_ids, &MessageFacts::key_id_map, &MessageFacts::prev_key_id_map};
 
 class Walker {
  public:
-  Walker(const Tables& tables, MessageFacts& facts) : t_(tables), facts_(facts) {}
+  Walker(const Tables& tables, MessageFacts& facts) : t_(tables), facts_(facts) {
+    targets_[static_cast<size_t>(Target::kFacts)] = reinterpret_cast<uint8_t*>(&facts);
+  }
 
   bool Run(const MessageTable& root, Bytes message) {
     finish_.first_key = facts_.keys.size();
@@ -126,97 +114,86 @@ class Walker {
                                  ((ops & kOpRange) != 0 ? kRangeItem : 0));
   }
 
-  const uint8_t* Fields(const MessageTable& table, const uint8_t* p, const uint8_t* end, Frame& frame) {
+  const uint8_t* Fields(const MessageTable& table, const uint8_t* p, const uint8_t* const end, Frame& frame) {
+    static constexpr Field kUnknown;
     const Field* const dense = t_.fields.data() + table.first;
+    const uint32_t dense_count = table.dense;
     while (p < end) {
       uint32_t tag;
       p = wire::ReadTag(p, end, tag);
       if (!p) [[unlikely]]
         return nullptr;
-      const uint32_t number = tag >> 3;
+      const Field* field = &kUnknown;
+      if (tag >> 3 < dense_count) [[likely]] {
+        field = dense + (tag >> 3);
+      } else if (const SparseField* sparse = FindSparse(table, tag >> 3)) {
+        field = &sparse->field;
+      }
       const uint32_t wire = tag & 7;
-      const Field* field = nullptr;
-      if (number < table.dense) [[likely]] {
-        field = dense + number;
-      } else if (table.sparse_count != 0) {
-        field = t_.FindSparse(table, number);
-      }
-      if (!field || field->action == Action::kSkip || field->wire != wire) {
-        if (number == 0) [[unlikely]]
-          return nullptr;
-        if (field && field->action == Action::kAddId && field->packable && wire == wire::kLen) {
-          p = PackedIds(*field, p, end);
-        } else {
-          p = wire::SkipValue(p, end, tag, limits::kMaxMessageDepth - depth_);
-        }
-        if (!p) [[unlikely]]
-          return nullptr;
-        continue;
-      }
-      if (wire == wire::kVarint) {
+      if (field->action == Action::kSkip || field->wire != wire) {
+        p = Pass(*field, tag, p, end);
+      } else if (wire == wire::kVarint) {
         uint64_t value;
         p = wire::ReadVarint(p, end, value);
         if (!p) [[unlikely]]
           return nullptr;
-        OnNumber(*field, value, frame);
-        continue;
+        if (field->action == Action::kStore64) {
+          std::memcpy(targets_[static_cast<size_t>(field->target)] + field->arg, &value, sizeof value);
+        } else {
+          OnNumber(*field, value, frame);
+        }
+      } else {
+        uint32_t length;
+        p = wire::ReadLength(p, end, length);
+        if (!p) [[unlikely]]
+          return nullptr;
+        const uint8_t* const value_end = p + length;
+        if (field->type != ValueType::kMessage) {
+          OnBytes(*field, Bytes(p, length), frame);
+        } else if (!OnMessage(*field, p, value_end, frame)) [[unlikely]] {
+          return nullptr;
+        }
+        p = value_end;
       }
-      uint32_t length;
-      p = wire::ReadLength(p, end, length);
       if (!p) [[unlikely]]
         return nullptr;
-      if (field->type == ValueType::kMessage) {
-        if (!OnMessage(*field, p, p + length, frame)) [[unlikely]]
-          return nullptr;
-      } else {
-        OnBytes(*field, Bytes(p, length), frame);
-      }
-      p += length;
     }
     return p;
   }
 
-  void OnNumber(const Field& field, uint64_t value, Frame& frame) {
+  const SparseField* FindSparse(const MessageTable& table, uint32_t number) const {
+    return table.sparse_count == 0 ? nullptr : t_.FindSparse(table, number);
+  }
+
+  // A field that says nothing, or that has another wire type than the schema says.
+  const uint8_t* Pass(const Field& field, uint32_t tag, const uint8_t* p, const uint8_t* end) {
+    if (tag < 8) [[unlikely]]
+      return nullptr;
+    if (field.action == Action::kAddId && field.packable && (tag & 7) == wire::kLen) {
+      return PackedIds(field, p, end);
+    }
+    return wire::SkipValue(p, end, tag, limits::kMaxMessageDepth - depth_);
+  }
+
+  [[gnu::noinline]] void OnNumber(const Field& field, uint64_t value, Frame& frame) {
+    uint8_t* const to = targets_[static_cast<size_t>(field.target)] + field.arg;
     switch (field.action) {
-      case Action::kFactNumber:
-        facts_.*kFactNumbers[field.arg] = value;
+      case Action::kStore32: {
+        const uint32_t narrow = static_cast<uint32_t>(value);
+        std::memcpy(to, &narrow, sizeof narrow);
         break;
-      case Action::kFactFlag:
-        facts_.*kFactFlags[field.arg] = value != 0;
+      }
+      case Action::kStoreFlag: {
+        const bool flag = value != 0;
+        std::memcpy(to, &flag, sizeof flag);
         break;
+      }
       case Action::kFactLimit:
         // PD's limits are int32, and 0 or less means none.
         facts_.limit = value > std::numeric_limits<int64_t>::max() ? 0 : static_cast<uint32_t>(value);
         break;
       case Action::kStmtNumber:
         finish_.stmt[field.arg] = value;
-        break;
-      case Action::kRouteNumber:
-        route_->*kRouteNumbers[field.arg] = value;
-        break;
-      case Action::kRouteNumber32:
-        route_->*kRouteNumbers32[field.arg] = static_cast<uint32_t>(value);
-        break;
-      case Action::kRouteFlag:
-        route_->*kRouteFlags[field.arg] = value != 0;
-        break;
-      case Action::kStatementNumber:
-        statement_->*kStatementNumbers[field.arg] = value;
-        break;
-      case Action::kPeerNumber:
-        if (field.arg == kPeerId) {
-          peer_->id = value;
-        } else if (field.arg == kPeerStoreId) {
-          peer_->store_id = value;
-        } else {
-          peer_->role = static_cast<uint32_t>(value);
-        }
-        break;
-      case Action::kErrorNumber:
-        error_->*kErrorNumbers[field.arg] = value;
-        break;
-      case Action::kErrorNumber32:
-        error_->pd_error_type = static_cast<uint32_t>(value);
         break;
       case Action::kFrameNumber:
         frame.numbers[field.arg] = value;
@@ -236,7 +213,7 @@ class Walker {
     }
   }
 
-  void OnBytes(const Field& field, Bytes value, Frame& frame) {
+  [[gnu::noinline]] void OnBytes(const Field& field, Bytes value, Frame& frame) {
     switch (field.action) {
       case Action::kFactBytes:
         CopyTo(value, field.arg == kTraceId ? facts_.trace_id : facts_.resource_group_tag);
@@ -296,7 +273,7 @@ class Walker {
     }
   }
 
-  bool OnMessage(const Field& field, const uint8_t* p, const uint8_t* end, Frame& frame) {
+  [[gnu::noinline]] bool OnMessage(const Field& field, const uint8_t* p, const uint8_t* end, Frame& frame) {
     switch (field.action) {
       case Action::kEnter: {
         if (field.arg == 0) return Descend(field, p, end, frame);
@@ -329,12 +306,15 @@ class Walker {
       case Action::kEnterLeaderItem: {
         const uint32_t i = frame.next_leader++;
         if (frame.list_broken || i >= frame.list_count) return true;
-        statement_ = &facts_.statements[frame.list_first + i];
+        SetStatement(facts_.statements[frame.list_first + i]);
         return Descend(field, p, end, frame);
       }
       case Action::kEnterError: {
-        error_ = BeginError(field, frame);
-        return !error_ || Descend(field, p, end, frame);
+        ErrorFact* const error = BeginError(field, frame);
+        if (!error) return true;
+        error_ = error;
+        targets_[static_cast<size_t>(Target::kError)] = reinterpret_cast<uint8_t*>(error);
+        return Descend(field, p, end, frame);
       }
       case Action::kEnterErrorKind: {
         SetErrorKind(static_cast<ErrorKind>(field.arg));
@@ -371,11 +351,21 @@ class Walker {
     return p != nullptr;
   }
 
+  void SetRoute(Route& route) {
+    route_ = &route;
+    targets_[static_cast<size_t>(Target::kRoute)] = reinterpret_cast<uint8_t*>(&route);
+  }
+
+  void SetStatement(RegionStatement& statement) {
+    statement_ = &statement;
+    targets_[static_cast<size_t>(Target::kStatement)] = reinterpret_cast<uint8_t*>(&statement);
+  }
+
   bool OnRoute(const Field& field, const uint8_t* p, const uint8_t* end, Frame& frame) {
     const auto kind = static_cast<Route::Kind>(field.arg);
     const bool shared = kind == Route::Kind::kContext && !field.repeated;
     if (shared && frame.route != kNone) {
-      route_ = &facts_.routes[frame.route];
+      SetRoute(facts_.routes[frame.route]);
       return Descend(field, p, end, frame);
     }
     if (facts_.routes.size() >= limits::kMaxRoutesPerMessage) {
@@ -383,7 +373,7 @@ class Walker {
       return true;
     }
     const uint32_t index = static_cast<uint32_t>(facts_.routes.size());
-    route_ = &facts_.routes.emplace_back();
+    SetRoute(facts_.routes.emplace_back());
     route_->kind = kind;
     if (shared) {
       frame.route = index;
@@ -423,7 +413,7 @@ class Walker {
         if (error_->first_statement + error_->statement_count == index) ++error_->statement_count;
       }
     }
-    statement_ = &facts_.statements[index];
+    SetStatement(facts_.statements[index]);
     const bool ok = Descend(field, p, end, frame);
     RegionStatement& statement = facts_.statements[index];
     if (!ok) statement.source = StatementSource::kUnknown;
@@ -459,7 +449,7 @@ class Walker {
       statement.first_peer = static_cast<uint32_t>(facts_.peers.size());
     }
     ++statement.peer_count;
-    peer_ = &facts_.peers.emplace_back();
+    targets_[static_cast<size_t>(Target::kPeer)] = reinterpret_cast<uint8_t*>(&facts_.peers.emplace_back());
     return Descend(field, p, end, frame);
   }
 
@@ -596,12 +586,12 @@ class Walker {
 
   const Tables& t_;
   MessageFacts& facts_;
-  // The object being filled. Set by the field that begins it; roles see to it that no field which needs one
-  // is read before (meanings.h).
+  // The objects being filled, by Target. Each is set by the field that begins it; roles see to it that no
+  // field which needs one is read before (meanings.h).
+  uint8_t* targets_[static_cast<size_t>(Target::kCount)] = {};
   Route* route_ = nullptr;
   KeyItem* key_ = nullptr;
   RegionStatement* statement_ = nullptr;
-  RegionStatement::Peer* peer_ = nullptr;
   ErrorFact* error_ = nullptr;
   uint16_t source_ = static_cast<uint16_t>(StatementSource::kOther);
   int depth_ = 0;

@@ -13,10 +13,15 @@ namespace keytrail::wire {
 
 enum Type : uint8_t { kVarint = 0, kFixed64 = 1, kLen = 2, kStartGroup = 3, kEndGroup = 4, kFixed32 = 5 };
 
-// The cold halves, in wire_cursor.cc.
-const uint8_t* ReadLongVarint(const uint8_t* p, const uint8_t* end, uint64_t& value);
-const uint8_t* ReadLongTag(const uint8_t* p, const uint8_t* end, uint32_t& tag);
-const uint8_t* ReadLongLength(const uint8_t* p, const uint8_t* end, uint32_t& length);
+// The longer halves, in wire_cursor.cc. Results come back in registers: an out-parameter would keep the
+// caller's hot variables in memory.
+struct Read {
+  const uint8_t* p;  // nullptr: damaged
+  uint64_t value;
+};
+Read ReadLongVarint(const uint8_t* p, const uint8_t* end);
+Read ReadLongTag(const uint8_t* p, const uint8_t* end);
+Read ReadLongLength(const uint8_t* p, const uint8_t* end);
 const uint8_t* SkipGroup(const uint8_t* p, const uint8_t* end, uint32_t number, int depth);
 
 inline const uint8_t* ReadVarint(const uint8_t* p, const uint8_t* end, uint64_t& value) {
@@ -24,7 +29,20 @@ inline const uint8_t* ReadVarint(const uint8_t* p, const uint8_t* end, uint64_t&
     value = *p;
     return p + 1;
   }
-  return ReadLongVarint(p, end, value);
+  // Ids and versions of regions have two or three bytes.
+  if (end - p >= 3) {
+    if (p[1] < 0x80) {
+      value = (p[0] & 0x7Fu) | static_cast<uint32_t>(p[1]) << 7;
+      return p + 2;
+    }
+    if (p[2] < 0x80) {
+      value = (p[0] & 0x7Fu) | (p[1] & 0x7Fu) << 7 | static_cast<uint32_t>(p[2]) << 14;
+      return p + 3;
+    }
+  }
+  const Read read = ReadLongVarint(p, end);
+  value = read.value;
+  return read.p;
 }
 
 inline const uint8_t* ReadTag(const uint8_t* p, const uint8_t* end, uint32_t& tag) {
@@ -36,7 +54,9 @@ inline const uint8_t* ReadTag(const uint8_t* p, const uint8_t* end, uint32_t& ta
     tag = (p[0] & 0x7Fu) | static_cast<uint32_t>(p[1]) << 7;
     return p + 2;
   }
-  return ReadLongTag(p, end, tag);
+  const Read read = ReadLongTag(p, end);
+  tag = static_cast<uint32_t>(read.value);
+  return read.p;
 }
 
 // The length of a length-delimited field, checked against `end`.
@@ -45,16 +65,19 @@ inline const uint8_t* ReadLength(const uint8_t* p, const uint8_t* end, uint32_t&
     length = *p++;
     return static_cast<uint64_t>(end - p) >= length ? p : nullptr;
   }
-  return ReadLongLength(p, end, length);
+  const Read read = ReadLongLength(p, end);
+  length = static_cast<uint32_t>(read.value);
+  return read.p;
 }
 
 // Skips the value behind a tag. `depth` is how many more groups may be open.
 inline const uint8_t* SkipValue(const uint8_t* p, const uint8_t* end, uint32_t tag, int depth) {
   switch (tag & 7) {
-    case kVarint: {
-      uint64_t ignored;
-      return ReadVarint(p, end, ignored);
-    }
+    case kVarint:
+      for (int i = 0; i < 10 && p < end; ++i) {
+        if (*p++ < 0x80) return p;
+      }
+      return nullptr;
     case kFixed64:
       return end - p >= 8 ? p + 8 : nullptr;
     case kLen: {
