@@ -1,10 +1,22 @@
 #include "agent/pipeline.h"
 
+#include <chrono>
+
 #include "agent/http2/http2_decoder.h"
 #include "agent/packet/packet_decoder.h"
 #include "agent/tcp/tcp_tracker.h"
 
 namespace keytrail {
+
+namespace {
+
+// A quiet device has no packet that could tell the time.
+TimeNs Now() {
+  const auto now = std::chrono::system_clock::now().time_since_epoch();
+  return TimeNs{std::chrono::duration_cast<std::chrono::nanoseconds>(now).count()};
+}
+
+}  // namespace
 
 struct AgentPipeline::Rooms {
   Rooms(GrpcDecoder& grpc, Counters& counters)
@@ -47,6 +59,7 @@ Status AgentPipeline::Run(const std::function<void()>& on_idle) {
     }
     if (*next == PacketSource::Next::kTimeout) {
       source_->ReadDrops(counters_);
+      rooms_->tcp.Advance(Now());
       on_idle();
       continue;
     }

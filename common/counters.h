@@ -32,6 +32,7 @@ namespace keytrail {
   X(kSegmentsRetransmitted, "segments_retransmitted")      \
   X(kSegmentsOutOfOrder, "segments_out_of_order")          \
   X(kSegmentsOverlapping, "segments_overlapping")          \
+  X(kSegmentsForeign, "segments_foreign")                  \
   X(kGaps, "gaps")                                         \
   X(kGapBytes, "gap_bytes")                                \
   X(kBytesSkipped, "bytes_skipped")                        \

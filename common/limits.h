@@ -28,6 +28,21 @@ inline constexpr int64_t kGapAfterNs = 10'000'000'000;
 // A connection without a packet for this long is ended (TiKV's keepalive is 10 s, so it is dead).
 inline constexpr int64_t kIdleConnectionNs = 900'000'000'000;
 
+// Where a direction begins is decided when its SYN was seen, or this many segments (of all connections) or
+// this much capture time after its first payload: earlier ones may have been captured later. More than any
+// reordering by a NIC, `any` or several capture threads.
+inline constexpr uint64_t kSettleSegments = 128;
+inline constexpr int64_t kSettleNs = 2'000'000'000;
+// A sequence number further from the expected one is foreign (stale, garbage, or a new connection whose SYN
+// was lost). TCP allows windows of 2^30; real ones stay below 2^26, and a larger loss is told no worse as a
+// connection that is joined late.
+inline constexpr int32_t kSequenceWindow = 1 << 28;
+// This many foreign segments in a row, one following the other, are a new connection.
+inline constexpr int kForeignSegments = 8;
+// Ended connections that are remembered, so that stragglers do not look like new ones.
+inline constexpr size_t kMaxClosedConnections = 4096;
+inline constexpr int64_t kClosedConnectionNs = 60'000'000'000;
+
 // packet --------------------------------------------------------------------------------------------------
 // VLAN tags, tunnels and IPv6 extension headers nested in one packet.
 inline constexpr int kMaxEncapsulations = 8;
@@ -99,8 +114,9 @@ inline constexpr uint32_t kCreditBatches = 16;             // batches in flight 
 // One record with its facts and messages: both messages at their largest are cut (over_cap), so that a batch
 // that is closed by such a record still fits kMaxWireMessageBytes, even if zstd cannot make it smaller.
 inline constexpr size_t kMaxRecordBytes = 12u << 20;
-// A payload after decompression: what a batch can hold at most.
-inline constexpr size_t kMaxPayloadBytes = kMaxBatchBytes + kMaxRecordBytes;
+// A payload after decompression: a batch that was closed by the largest record, with that record's names (a
+// method's name may be as long as a header block). Its zstd bound still fits kMaxWireMessageBytes.
+inline constexpr size_t kMaxPayloadBytes = kMaxBatchBytes + kMaxRecordBytes + (2u << 20);
 // Interned names and connections of one payload (a record refers to six names and one connection at most),
 // and losses. Guards the reader against a payload of two-byte entries.
 inline constexpr size_t kMaxBatchNames = 65536;

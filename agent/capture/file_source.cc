@@ -1,7 +1,10 @@
 // Capture files: pcap and pcapng through libpcap, zstd around either.
 
+#include <fcntl.h>
 #include <pcap/pcap.h>
+#include <poll.h>
 #include <sys/stat.h>
+#include <unistd.h>
 #include <zstd.h>
 
 #include <algorithm>
@@ -19,48 +22,52 @@ namespace keytrail {
 namespace {
 
 // The bytes of a capture as a stdio stream for libpcap: a plain file as it is, anything else (zstd, standard
-// input) through a reader of our own.
+// input, pipes) through a reader of our own, which gives what is there and never waits for more.
 class InputStream {
  public:
+  explicit InputStream(const std::atomic<bool>& interrupted) : interrupted_(interrupted) {}
   ~InputStream() {
     if (decoder_ != nullptr) ZSTD_freeDStream(decoder_);
-    if (file_ != nullptr && file_ != stdin) std::fclose(file_);
+    if (fd_ > STDIN_FILENO) close(fd_);
   }
 
-  Status Open(const std::string& path) {
-    path_ = path;
-    file_ = path == "-" ? stdin : std::fopen(path.c_str(), "rb");
-    if (file_ == nullptr) return Error{path + ": " + std::strerror(errno)};
+  // `path` "-" is standard input; `name` is what errors call it.
+  Status Open(const std::string& path, const std::string& name) {
+    fd_ = path == "-" ? STDIN_FILENO : open(path.c_str(), O_RDONLY | O_CLOEXEC);
+    if (fd_ < 0) return Error{name + ": " + std::strerror(errno)};
     struct stat about {};
-    if (fstat(fileno(file_), &about) == 0 && S_ISDIR(about.st_mode)) {
-      return Error{path + ": is a directory, not a capture file"};
+    if (fstat(fd_, &about) == 0 && S_ISDIR(about.st_mode)) {
+      return Error{name + ": is a directory, not a capture file"};
     }
     in_.resize(1 << 16);
-    have_ = std::fread(in_.data(), 1, 4, file_);
-    if (std::ferror(file_)) return Error{path + ": " + std::strerror(errno)};
+    while (have_ < 4 && Refill()) {
+    }
+    if (!problem_.empty()) return Error{name + ": " + problem_};
+    if (have_ == 0) return Error{name + ": is empty, not a capture file"};
     static constexpr uint8_t kZstdMagic[4] = {0x28, 0xB5, 0x2F, 0xFD};
-    if (have_ == 4 && std::memcmp(in_.data(), kZstdMagic, 4) == 0) decoder_ = ZSTD_createDStream();
-    plain_file_ = decoder_ == nullptr && file_ != stdin && std::fseek(file_, 0, SEEK_SET) == 0;
+    if (have_ >= 4 && std::memcmp(in_.data(), kZstdMagic, 4) == 0) decoder_ = ZSTD_createDStream();
+    plain_file_ = decoder_ == nullptr && S_ISREG(about.st_mode) &&
+                  lseek(fd_, -static_cast<off_t>(have_), SEEK_CUR) >= 0;
     return Done{};
   }
 
-  bool empty() const { return have_ == 0; }
   bool plain_file() const { return plain_file_; }
-  // Damage of the compressed stream, found while reading.
+  // A read error, or damage of the compressed stream, found while reading.
   const std::string& problem() const { return problem_; }
 
   // The stream for libpcap, which closes it. Call once.
   std::FILE* Release() {
+    std::FILE* stream = nullptr;
     if (plain_file_) {
-      std::FILE* file = file_;
-      file_ = nullptr;
-      return file;
+      stream = fdopen(fd_, "rb");
+      if (stream != nullptr) fd_ = -1;
+    } else {
+      cookie_io_functions_t functions{};
+      functions.read = [](void* self, char* to, size_t n) {
+        return static_cast<InputStream*>(self)->Read(to, n);
+      };
+      stream = fopencookie(this, "rb", functions);
     }
-    cookie_io_functions_t functions{};
-    functions.read = [](void* self, char* to, size_t n) {
-      return static_cast<InputStream*>(self)->Read(to, n);
-    };
-    std::FILE* stream = fopencookie(this, "rb", functions);
     if (stream != nullptr) std::setvbuf(stream, nullptr, _IOFBF, 1 << 18);
     return stream;
   }
@@ -92,14 +99,28 @@ class InputStream {
     return static_cast<ssize_t>(out.pos);
   }
 
+  // More bytes behind those that were not taken yet; false at the end, on an error, or when interrupted.
   bool Refill() {
-    at_ = 0;
-    have_ = std::fread(in_.data(), 1, in_.size(), file_);
-    return have_ != 0;
+    if (at_ == have_) at_ = have_ = 0;
+    for (;;) {
+      // Only a pipe makes this wait.
+      pollfd waiting{fd_, POLLIN, 0};
+      const int ready = poll(&waiting, 1, kPollMs);
+      if (interrupted_.load(std::memory_order_relaxed)) return false;
+      if (ready == 0 || (ready < 0 && errno == EINTR)) continue;
+      const ssize_t got = read(fd_, in_.data() + have_, in_.size() - have_);
+      if (got < 0 && errno == EINTR) continue;
+      if (got < 0) problem_ = std::strerror(errno);
+      if (got <= 0) return false;
+      have_ += static_cast<size_t>(got);
+      return true;
+    }
   }
 
-  std::string path_;
-  std::FILE* file_ = nullptr;
+  static constexpr int kPollMs = 100;
+
+  const std::atomic<bool>& interrupted_;
+  int fd_ = -1;
   ZSTD_DStream* decoder_ = nullptr;
   std::vector<uint8_t> in_;
   size_t have_ = 0;
@@ -117,9 +138,8 @@ class FileSource final : public PacketSource {
 
   Status Open(const FileSourceOptions& options) {
     path_ = options.path == "-" ? "standard input" : options.path;
-    const Status opened = input_.Open(options.path);
+    const Status opened = input_.Open(options.path, path_);
     if (!opened.ok()) return opened;
-    if (input_.empty()) return Error{path_ + ": is empty, not a capture file"};
     std::FILE* stream = input_.Release();
     if (stream == nullptr) return Error{path_ + ": " + std::strerror(errno)};
     char problem[PCAP_ERRBUF_SIZE] = {};
@@ -129,7 +149,6 @@ class FileSource final : public PacketSource {
       return Error{path_ + ": " + (input_.problem().empty() ? problem : input_.problem()) +
                    "; a pcap or pcapng file is needed"};
     }
-    if (input_.plain_file()) std::setvbuf(stream, nullptr, _IOFBF, 1 << 18);
     link_type_ = pcap_datalink(pcap_);
     return SetFilter(pcap_, options.filter);
   }
@@ -140,13 +159,17 @@ class FileSource final : public PacketSource {
     const u_char* bytes = nullptr;
     const int got = pcap_next_ex(pcap_, &header, &bytes);
     if (got == 1) {
-      packet.time = TimeNs{int64_t{header->ts.tv_sec} * 1'000'000'000 + header->ts.tv_usec};
+      // A pcapng stamp has 64 bits; garbage must not overflow (9.2e9 seconds are the year 2262).
+      const int64_t seconds = std::clamp<int64_t>(header->ts.tv_sec, 0, 9'200'000'000);
+      packet.time = TimeNs{seconds * 1'000'000'000 + header->ts.tv_usec};
       packet.bytes = Bytes(bytes, header->caplen);
       packet.wire_length = header->len;
       packet.link_type = link_type_;
       ++packets_;
       return Next::kPacket;
     }
+    // An interrupted pipe looks like a truncated one to libpcap.
+    if (interrupted_.load(std::memory_order_relaxed)) return Next::kEnd;
     if (!input_.problem().empty()) return Error{Where() + input_.problem()};
     if (got == PCAP_ERROR_BREAK) return Next::kEnd;
     return Error{Where() + pcap_geterr(pcap_)};
@@ -162,12 +185,12 @@ class FileSource final : public PacketSource {
     return where + ": ";
   }
 
-  InputStream input_;
+  std::atomic<bool> interrupted_ = false;
+  InputStream input_{interrupted_};
   std::string path_;
   pcap_t* pcap_ = nullptr;
   int link_type_ = 0;
   uint64_t packets_ = 0;
-  std::atomic<bool> interrupted_ = false;
 };
 
 }  // namespace

@@ -17,12 +17,13 @@
 namespace keytrail {
 
 // A connection under way. `slot` is small and dense and reused after OnClose, for use as a vector index by
-// the rooms behind; `serial` is unique in the process.
+// the rooms behind; `serial` is unique in its tracker.
 struct ConnectionRef {
   uint32_t slot = 0;
   uint64_t serial = 0;
   const FlowKey* key = nullptr;  // valid until OnClose returns
-  // The SYN (without ACK) was seen from a (0) or b (1); -1: joined late.
+  // The handshake was seen (the SYN, or the SYN-ACK that answers it): opened by a (0) or b (1). -1: joined
+  // late.
   int8_t opened_by = -1;
 };
 

@@ -1,7 +1,8 @@
 // Segments in, ordered bytes out (RFC 9293). See byte_events.h for what is promised.
 //
 // Holds bytes only while they are out of order, up to limits::kMaxHeldBytes*. One thread, no clock: time
-// comes with the segments.
+// comes with the segments. Sequence numbers, ports and acknowledgements are believed, checksums and TCP
+// options are not looked at.
 #pragma once
 
 #include <memory>
@@ -18,6 +19,10 @@ class TcpTracker final : public SegmentSink {
   ~TcpTracker() override;
 
   void OnSegment(const Segment& segment) override;
+
+  // The capture's clock has reached `now` without a segment (a live device that is quiet): what waits for
+  // time only is let go. Optional; segments bring their own time.
+  void Advance(TimeNs now);
 
   // The input has ended: what is held is delivered (holes become gaps), every connection is closed.
   void Finish();

@@ -237,6 +237,32 @@ TEST_F(Capture, StandardInput) {
   }
 }
 
+// `tcpdump -U -w - | keytrail-agent -r -`: packets are told as they come, not when a buffer is full.
+TEST_F(Capture, StandardInputIsReadAsItComes) {
+  const std::string file = PcapFile(1, SomePackets(3));
+  for (const std::string& bytes : {file, keytrail::Zstd(file)}) {
+    StandardInput input;
+    std::atomic<bool> read_all = false;
+    bool waited = false;
+    std::thread writer([&] {
+      input.Write(bytes);
+      for (int i = 0; i < 500 && !read_all; ++i) std::this_thread::sleep_for(std::chrono::milliseconds(10));
+      waited = !read_all;
+      input.CloseWriteEnd();
+    });
+    Result<std::unique_ptr<PacketSource>> source = OpenFile({"-", ""});
+    size_t packets = 0;
+    if (source.ok()) {
+      RawPacket packet;
+      while (packets < 3 && *(*source)->Read(packet) == PacketSource::Next::kPacket) ++packets;
+    }
+    read_all = true;
+    writer.join();
+    EXPECT_EQ(packets, 3u);
+    EXPECT_FALSE(waited) << "nothing was read before the writer closed the pipe";
+  }
+}
+
 TEST_F(Capture, WriterKeepsNanosecondsAndLengths) {
   const std::vector<FilePacket> packets = SomePackets();
   Result<std::unique_ptr<PacketWriter>> writer = CreateCaptureFile(Path("out"));
@@ -280,6 +306,28 @@ TEST_F(Capture, InterruptEndsAFile) {
   ASSERT_EQ(*(*source)->Read(packet), PacketSource::Next::kPacket);
   (*source)->Interrupt();
   EXPECT_EQ(*(*source)->Read(packet), PacketSource::Next::kEnd);
+}
+
+TEST_F(Capture, InterruptEndsAQuietPipe) {
+  const std::string file = PcapFile(1, SomePackets(1));
+  StandardInput input;
+  input.Write(file.substr(0, file.size() - 3));  // in the middle of a packet, too
+  Result<std::unique_ptr<PacketSource>> source = OpenFile({"-", ""});
+  ASSERT_TRUE(source.ok()) << source.error();
+  std::thread interrupter([&] {
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    (*source)->Interrupt();
+    std::this_thread::sleep_for(std::chrono::milliseconds(2000));
+    input.CloseWriteEnd();
+  });
+  const auto start = std::chrono::steady_clock::now();
+  RawPacket packet;
+  const Result<PacketSource::Next> next = (*source)->Read(packet);
+  const auto took = std::chrono::steady_clock::now() - start;
+  interrupter.join();
+  ASSERT_TRUE(next.ok()) << next.error();
+  EXPECT_EQ(*next, PacketSource::Next::kEnd);
+  EXPECT_LT(took, std::chrono::milliseconds(1500));
 }
 
 // Needs CAP_NET_RAW: skipped where that is missing.
