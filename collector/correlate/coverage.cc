@@ -48,10 +48,7 @@ std::vector<std::string> Judge::NotCovered(uint32_t client_host, uint32_t server
   return missing;
 }
 
-std::vector<std::string> Judge::Blindness(uint32_t client_host, uint32_t logical) const {
-  std::vector<std::string> out;
-  std::set<std::string> lost;
-  const uint32_t logical_view = scene_.Best(logical, View::kClient);
+std::vector<std::string> Judge::Unread(uint32_t client_host) const {
   std::set<uint32_t> pd_endpoints;
   for (size_t c = 0; c < scene_.log.connections().size(); ++c) {
     if (scene_.log.uses()[c].serves_pd) pd_endpoints.insert(scene_.log.connections()[c].server);
@@ -59,22 +56,25 @@ std::vector<std::string> Judge::Blindness(uint32_t client_host, uint32_t logical
   uint64_t unread = 0;
   for (size_t c = 0; c < scene_.log.connections().size(); ++c) {
     const SeenConnection& connection = scene_.log.connections()[c];
-    const ConnectionUse& use = scene_.log.uses()[c];
-    if (use.unknown_calls == 0 || scene_.hosts.OfEndpoint(connection.client) != client_host) continue;
-    if (pd_endpoints.contains(connection.server)) ++unread;
+    if (scene_.log.uses()[c].unknown_calls == 0 || !pd_endpoints.contains(connection.server)) continue;
+    if (scene_.hosts.OfEndpoint(connection.client) == client_host) ++unread;
   }
-  if (unread > 0) {
-    out.push_back(std::to_string(unread) + " connection" + (unread == 1 ? "" : "s") + " of " +
-                  HostText(client_host) + " to PD could not be read whole");
-  }
-  // Losses count where both ends of a conversation could have lost it.
+  if (unread == 0) return {};
+  return {std::to_string(unread) + " connection" + (unread == 1 ? "" : "s") + " of " + HostText(client_host) +
+          " to PD that could not be read whole"};
+}
+
+// Losses count where both ends of a conversation could have lost it.
+std::vector<std::string> Judge::Lost(uint32_t client_host, uint32_t logical) const {
+  std::set<std::string> lost;
+  if (!scene_.hosts.Captured(client_host)) return {};
+  const uint32_t server = scene_.ServerHost(scene_.Best(logical, View::kClient));
   for (uint32_t h = 0; h < scene_.hosts.hosts().size(); ++h) {
-    const bool speaks = scene_.hosts[h].serves_pd || h == scene_.ServerHost(logical_view);
-    if (!speaks || !scene_.hosts.Captured(client_host)) continue;
+    if (!scene_.hosts[h].serves_pd && h != server) continue;
+    // An uncaptured end is no loss if the client's own capture lost nothing.
     for (std::string& word : MayHide(client_host, h)) lost.insert(std::move(word));
   }
-  out.insert(out.end(), lost.begin(), lost.end());
-  return out;
+  return {lost.begin(), lost.end()};
 }
 
 bool Judge::Lossy(uint32_t host) const {

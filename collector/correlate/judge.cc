@@ -13,12 +13,16 @@ bool AllInside(const std::vector<Item>& items, const Range& range) {
 }
 
 constexpr size_t kFlipsThatNoLossExplains = 4;
+constexpr int64_t kFasterThanReportsNs = 1'000'000'000;
+// An answer that both ends lost may explain one request outside of its route, not those to several regions.
+constexpr size_t kRegionsThatNoLossExplains = 3;
 
 // A cached route lives for minutes; what was used this shortly before and after was there in between.
 constexpr int64_t kKnewBetterWithinNs = 60'000'000'000;
 constexpr int64_t kToldMarginNs = 5'000'000;
 
-// How often one PD's answers about the region changed from one range to another.
+// How often one PD's answers about the region changed from one range to another faster than stores report: a
+// heartbeat comes every minute, or at a change of the region, which would change its version.
 size_t Flips(const RegionCase& c, uint32_t pd_host) {
   std::vector<std::tuple<int64_t, uint32_t>> answers;
   for (const Said& s : c.said) {
@@ -28,7 +32,8 @@ size_t Flips(const RegionCase& c, uint32_t pd_host) {
   std::sort(answers.begin(), answers.end());
   size_t flips = 0;
   for (size_t i = 1; i < answers.size(); ++i) {
-    flips += std::get<1>(answers[i]) != std::get<1>(answers[i - 1]);
+    flips += std::get<1>(answers[i]) != std::get<1>(answers[i - 1]) &&
+             std::get<0>(answers[i]) - std::get<0>(answers[i - 1]) < kFasterThanReportsNs;
   }
   return flips;
 }
@@ -45,15 +50,7 @@ Judge::Judge(const Scene& scene) : scene_(scene), neighbours_(std::make_unique<N
 
 void Judge::Run() {
   BuildCases();
-  for (const auto& [region, c] : cases_) {
-    for (const CaseComplaint& k : c.complaints) {
-      const Blame blame = JudgeComplaint(c, k);
-      const uint32_t i = k.complaint->observation;
-      Cause& cause = CauseFor(c, blame, scene_.ClientHost(i),
-                              blame.server != kNone ? blame.server : scene_.ServerEndpoint(i));
-      cause.complaints.push_back(k);
-    }
-  }
+  JudgeComplaints();
   for (const auto& [region, c] : cases_) JudgeStatements(c);
   JudgeFaceFaults();
   for (auto& [key, cause] : causes_) {
@@ -62,6 +59,40 @@ void Judge::Run() {
   }
   JudgeSetbacks();
   Sort();
+}
+
+void Judge::JudgeComplaints() {
+  struct Judged {
+    const RegionCase* c;
+    const CaseComplaint* k;
+    Blame blame;
+  };
+  std::vector<Judged> all;
+  std::map<uint32_t, std::set<RegionVersion>> outside_but_for_losses;  // by client
+  for (const auto& [region, c] : cases_) {
+    for (const CaseComplaint& k : c.complaints) {
+      all.push_back({&c, &k, JudgeComplaint(c, k)});
+      if (all.back().blame.only_losses) {
+        outside_but_for_losses[scene_.ClientHost(k.complaint->observation)].insert(region);
+      }
+    }
+  }
+  for (auto& [c, k, blame] : all) {
+    const uint32_t i = k->complaint->observation;
+    const uint32_t client = scene_.ClientHost(i);
+    if (blame.only_losses && outside_but_for_losses[client].size() >= kRegionsThatNoLossExplains) {
+      blame.decided = true;
+      blame.component = Component::kTidb;
+      blame.reason = Reason::kTidbOutsideRoute;
+      blame.certain = false;
+      blame.weakened = std::move(blame.missing);
+      blame.missing.clear();
+      blame.suspects.clear();
+    }
+    Cause& cause =
+        CauseFor(*c, blame, client, blame.server != kNone ? blame.server : scene_.ServerEndpoint(i));
+    cause.complaints.push_back(*k);
+  }
 }
 
 void Judge::BuildCases() {
@@ -386,13 +417,17 @@ Judge::Blame Judge::JudgeOutsideRoute(const RegionCase& c, const CaseComplaint& 
   const bool explained = std::any_of(c.said.begin(), c.said.end(), [&](const Said& s) {
     return IsPdAnswer(s.source) && AllInside(items, scene_.ledger.ranges().Get(s.range));
   });
-  const auto blind = Blindness(client, k.logical);
-  if (!hidden.empty() || explained || !blind.empty()) {
+  const auto unread = Unread(client);
+  const auto lost = Lost(client, k.logical);
+  const bool blind = !unread.empty() || (!lost.empty() && !KnewBetter(k, items));
+  if (!hidden.empty() || explained || blind) {
     blame.decided = false;
     blame.rule = "2";
     blame.suspects = {Component::kTidb, Component::kPd};
     blame.missing = hidden;
-    blame.missing.insert(blame.missing.end(), blind.begin(), blind.end());
+    blame.missing.insert(blame.missing.end(), unread.begin(), unread.end());
+    blame.missing.insert(blame.missing.end(), lost.begin(), lost.end());
+    blame.only_losses = hidden.empty() && !explained && unread.empty();
     if (explained) {
       blame.missing.push_back("proof that PD did not give " + HostText(client) +
                               ", too, the wide range that it gave to others");
@@ -402,6 +437,8 @@ Judge::Blame Judge::JudgeOutsideRoute(const RegionCase& c, const CaseComplaint& 
   blame.component = Component::kTidb;
   blame.rule = "2";
   blame.reason = Reason::kTidbOutsideRoute;
+  blame.weakened = lost;
+  blame.certain = lost.empty();
   return blame;
 }
 
@@ -455,7 +492,8 @@ Judge::Blame Judge::JudgeWithoutRoute(const RegionCase& c, const CaseComplaint& 
                             "): a heartbeat of its leader to PD, or another answer of PD about it");
     return blame;
   }
-  if (hidden.empty() && WholeLifeSeen(client) && Blindness(client, k.logical).empty() && c.said.size() > 0) {
+  const bool clear = hidden.empty() && Unread(client).empty() && Lost(client, k.logical).empty();
+  if (clear && WholeLifeSeen(client) && !c.said.empty()) {
     blame.decided = true;
     blame.component = Component::kTidb;
     blame.reason = Reason::kTidbNeverTold;
@@ -463,7 +501,7 @@ Judge::Blame Judge::JudgeWithoutRoute(const RegionCase& c, const CaseComplaint& 
     blame.weakened.push_back("no message that told " + HostText(client) + " about this region was seen");
     return blame;
   }
-  if (hidden.empty() && Blindness(client, k.logical).empty() && !c.said.empty() && KnewBetter(k, items)) {
+  if (clear && !c.said.empty() && KnewBetter(k, items)) {
     blame.decided = true;
     blame.component = Component::kTidb;
     blame.reason = Reason::kTidbKnewBetter;

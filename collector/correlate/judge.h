@@ -89,11 +89,14 @@ class Judge {
     uint32_t told_range = kNone;
     uint32_t right_range = kNone;  // the case's truth unless set
     uint32_t server = kNone;       // the complaint's unless set
+    // Undecided only because captures lost something: enough of them decide together.
+    bool only_losses = false;
     std::vector<std::string> weakened;
     std::vector<std::string> missing;
   };
 
   void BuildCases();
+  void JudgeComplaints();
   const RegionCase* CaseOf(const RegionVersion& region) const;
   Blame JudgeComplaint(const RegionCase& c, const CaseComplaint& k) const;
   Blame JudgeDispute(const RegionCase& c, const CaseComplaint& k, const std::vector<ToldAt>& holding) const;
@@ -118,7 +121,8 @@ class Judge {
 
   // Words for what hides the answers that gave a client its route; empty if nothing does.
   std::vector<std::string> NotCovered(uint32_t client_host, uint32_t server_host) const;
-  std::vector<std::string> Blindness(uint32_t client_host, uint32_t logical) const;
+  std::vector<std::string> Unread(uint32_t client_host) const;
+  std::vector<std::string> Lost(uint32_t client_host, uint32_t logical) const;
   // No capture on this machine, or one that lost messages.
   bool Lossy(uint32_t host) const;
   // Words for what may hide a message from `host` to `other` or back; empty if one of them saw all.

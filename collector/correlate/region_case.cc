@@ -253,6 +253,10 @@ NeighbourIndex::Moments NeighbourIndex::PdMoments(const RegionVersion& region) c
   const auto it = scene_.ledger.entries().find(region);
   if (it == scene_.ledger.entries().end()) return out;
   for (const LedgerEntry& e : it->second) {
+    if (IsReportToPd(e.source)) {
+      for (const StatementUse& use : e.uses) out.reports.push_back(scene_.RequestTime(use.observation));
+      continue;
+    }
     if (!IsPdAnswer(e.source)) continue;
     for (const StatementUse& use : e.uses) {
       if (!scene_.pairing.clock(scene_.At(use.observation).agent).offset_ns) continue;  // an unrelated clock
@@ -264,6 +268,7 @@ NeighbourIndex::Moments NeighbourIndex::PdMoments(const RegionVersion& region) c
     }
   }
   std::sort(out.answers.begin(), out.answers.end());
+  std::sort(out.reports.begin(), out.reports.end());
   return out;
 }
 
@@ -274,14 +279,17 @@ std::optional<RegionVersion> NeighbourIndex::Refutes(const RegionVersion& region
   // PD answered with `a` both before `b` was asked for and after it was answered: it held both.
   const auto around = [](const Moments& a, const Moments& b) {
     int64_t first = a.answers.front().second;
-    int64_t last = a.answers.front().first;
-    for (const auto& [asked, answered] : a.answers) {
-      first = std::min(first, answered);
-      last = std::max(last, asked);
+    for (const auto& [asked, answered] : a.answers) first = std::min(first, answered);
+    for (const auto& [asked, answered] : b.answers) {
+      if (first + kClockMarginNs >= asked) continue;
+      const auto again =
+          std::lower_bound(a.answers.begin(), a.answers.end(),
+                           std::pair(answered + kClockMarginNs, std::numeric_limits<int64_t>::min()));
+      if (again == a.answers.end()) continue;
+      const auto report = std::lower_bound(a.reports.begin(), a.reports.end(), first - kClockMarginNs);
+      if (report == a.reports.end() || *report > again->second + kClockMarginNs) return true;
     }
-    return std::any_of(b.answers.begin(), b.answers.end(), [&](const auto& t) {
-      return first + kClockMarginNs < t.first && t.second + kClockMarginNs < last;
-    });
+    return false;
   };
   std::optional<RegionVersion> found;
   ForEachOverlap(range, [&](const Place& p) {

@@ -73,8 +73,9 @@ class NeighbourIndex {
  public:
   explicit NeighbourIndex(const Scene& scene);
   // A region that PD's own words put into PD's tree at the same time as `region`, every range of which
-  // overlaps `range`: the tree never holds two regions of one place, so PD contradicts itself. Versions prove
-  // nothing here: a store may give the new half of a split a version of its own (unistore does).
+  // overlaps `range`: the tree never holds two regions of one place, so PD contradicts itself. (Unless a
+  // store reported the region anew in between, which puts it back.) Versions prove nothing here: a store may
+  // give the new half of a split a version of its own (unistore does).
   std::optional<RegionVersion> Refutes(const RegionVersion& region, const Range& range) const;
   // How many other regions that were spoken of while `region` was are overlapped by `range` whatever was said
   // of them. Not proof; tells the likelier of several ranges that PD gave.
@@ -95,6 +96,7 @@ class NeighbourIndex {
   // When PD can last have known a region before, and first after, by its answers: [asked, answered] times.
   struct Moments {
     std::vector<std::pair<int64_t, int64_t>> answers;  // in time order
+    std::vector<int64_t> reports;                      // stores told PD of it, in time order
   };
   template <typename F>
   void ForEachOverlap(const Range& range, F visit) const;

@@ -102,7 +102,7 @@ class Cluster {
 
   RandomCluster Run(size_t calls) {
     while (calls_ < calls) {
-      now_ += 0.05 + static_cast<double>(Below(3000)) / 1000;
+      now_ += 1 + static_cast<double>(Below(100'000)) / 1000;
       const int dice = Below(100);
       if (dice < 3) {
         Split(true);
