@@ -7,14 +7,14 @@
 KEYTRAIL_BUILD_PACKAGES=(
   g++ cmake ninja-build pkg-config
   libpcap-dev libnghttp2-dev libprotobuf-dev libprotoc-dev protobuf-compiler
-  libzmq3-dev cppzmq-dev libsqlite3-dev libcli11-dev libzstd-dev zlib1g-dev
+  libzmq3-dev cppzmq-dev libsqlite3-dev libcli11-dev libzstd-dev zlib1g-dev nlohmann-json3-dev
   python3
 )
 
 # To build and run the tests besides: zstd unpacks captures, tshark is an oracle.
 # shellcheck disable=SC2034
 KEYTRAIL_TEST_PACKAGES=(
-  libgtest-dev libgmock-dev libbenchmark-dev nlohmann-json3-dev
+  libgtest-dev libgmock-dev libbenchmark-dev
   zstd tshark
 )
 
