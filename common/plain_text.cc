@@ -26,7 +26,12 @@ std::string PlainText(std::string_view text) {
   std::string out(text);
   if (IsPlainText(text)) return out;
   for (char& c : out) {
-    if (c < 0x20 || c == 0x7F) c = '?';  // char is signed here: bytes from 0x80 on are negative
+    const uint8_t byte = static_cast<uint8_t>(c);
+    if (c == '\n' || c == '\t') {
+      c = ' ';
+    } else if (byte < 0x20 || byte >= 0x7F) {
+      c = '?';
+    }
   }
   return out;
 }

@@ -11,7 +11,8 @@ namespace keytrail {
 // UTF-8 (RFC 3629) without control characters (below 0x20, 0x7F).
 bool IsPlainText(std::string_view text);
 
-// The text itself if it is plain; else with '?' for each byte that is not printable ASCII.
+// The text itself if it is plain; else with ' ' for line ends and tabs, and '?' for each other byte that is not
+// printable ASCII.
 std::string PlainText(std::string_view text);
 
 }  // namespace keytrail

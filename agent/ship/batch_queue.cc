@@ -16,7 +16,7 @@ constexpr size_t kMaxWaitingLosses = limits::kMaxBatchLosses / 2;
 BatchQueue::BatchQueue(size_t queue_bytes, size_t batch_records, bool block_when_full,
                        std::function<void()> on_sealed)
     : queue_bytes_(queue_bytes),
-      batch_records_(batch_records),
+      batch_records_(std::min(batch_records, limits::kMaxBatchRecords)),
       block_when_full_(block_when_full),
       on_sealed_(std::move(on_sealed)) {}
 

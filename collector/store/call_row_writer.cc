@@ -1,6 +1,7 @@
 #include "collector/correlate/correlator.h"
 #include "collector/store/store_state.h"
 #include "common/key_codec.h"
+#include "common/plain_text.h"
 
 namespace keytrail {
 
@@ -12,6 +13,13 @@ constexpr size_t kMaxRemembered = 65536;
 constexpr uint32_t kMaxNumberedStatements = 0x10000;
 
 constexpr const char* kRouteKinds[] = {"context", "task", "region_info"};
+
+// What hosts say to each other may be any bytes; a TEXT column holds text.
+std::string_view Plain(std::string_view text, std::string& room) {
+  if (IsPlainText(text)) return text;
+  room = PlainText(text);
+  return room;
+}
 
 std::string Placeholders(int n) {
   std::string out = "(?";
@@ -58,7 +66,8 @@ bool CallRowWriter::MethodId(const CallRecord& call, int64_t& id) {
     return true;
   }
   if (methods_.size() >= kMaxRemembered) methods_.clear();
-  if (!method_.Null().TextOrNull(call.method).TextOrNull(call.command).Run()) return false;
+  method_.Null().TextOrNull(Plain(call.method, room_b_)).TextOrNull(Plain(call.command, room_c_));
+  if (!method_.Run()) return false;
   id = sqlite3_last_insert_rowid(db_);
   methods_.emplace(room_a_, id);
   return true;
@@ -151,12 +160,15 @@ bool CallRowWriter::WriteStatements(uint64_t call_id, uint32_t first, TimeNs tim
 
 bool CallRowWriter::WriteErrors(uint64_t call_id, int side, const MessageFacts& facts) {
   uint64_t n = 0;
+  std::string text;
   for (const ErrorFact& e : facts.errors) {
     const auto encoded = [&](Bytes key, bool is_bound, std::string& room) {
       return Encoded(key, e.key_form, facts.raw_keyspace, is_bound, room);
     };
     error_.Number(call_id).Signed(side).Number(n++).Text(ErrorKindName(e.kind)).Number(e.from_text);
-    error_.TextOrNull(AsText(e.text)).NumberOrNull(e.region_id != 0, e.region_id).Number(e.route);
+    error_.TextOrNull(Plain(AsText(e.text), text))
+        .NumberOrNull(e.region_id != 0, e.region_id)
+        .Number(e.route);
     error_.Number(e.task_id).BlobOrNull(e.has_key, encoded(e.key, false, room_a_));
     error_.BlobOrNull(e.has_range, encoded(e.range_start, true, room_b_));
     error_.BlobOrNull(e.has_range, encoded(e.range_end, true, room_c_));
@@ -187,7 +199,7 @@ bool CallRowWriter::WriteRow(uint64_t call_id, uint32_t agent, int64_t connectio
     }
   }
   s.Number(call.req_bytes).Number(call.resp_bytes).Number(call.req_messages).Number(call.resp_messages);
-  s.Optional(call.grpc_status).Optional(call.http_status).TextOrNull(call.grpc_message);
+  s.Optional(call.grpc_status).Optional(call.http_status).TextOrNull(Plain(call.grpc_message, room_a_));
   s.Number(uint64_t{call.reset} | uint64_t{call.forwarded} << 1 | uint64_t{call.follower_allowed} << 2);
   s.Number(call.incomplete);
   if (route != nullptr) {
@@ -205,7 +217,8 @@ bool CallRowWriter::WriteRow(uint64_t call_id, uint32_t agent, int64_t connectio
     number(request->limit);
     s.BlobOrNull(!request->trace_id.empty(), request->trace_id);
     s.BlobOrNull(!request->resource_group_tag.empty(), request->resource_group_tag);
-    s.TextOrNull(request->request_source).TextOrNull(request->caller).Number(request->value_bytes);
+    s.TextOrNull(Plain(request->request_source, room_b_)).TextOrNull(Plain(request->caller, room_c_));
+    s.Number(request->value_bytes);
   } else {
     for (int i = 0; i < 10; ++i) s.Null();
   }

@@ -8,6 +8,7 @@
 #include "collector/store/schema.h"
 #include "collector/store/store_state.h"
 #include "common/limits.h"
+#include "common/plain_text.h"
 
 namespace keytrail {
 
@@ -286,7 +287,8 @@ bool Store::State::WriteRecords() {
 Status Store::AddLoss(uint32_t agent, const std::string& kind, uint64_t count, int64_t first_ns,
                       int64_t last_ns) {
   SqlStatement& s = state_->add_loss;
-  s.Number(agent).Text(kind).Number(count);
+  const std::string plain_kind = PlainText(kind);
+  s.Number(agent).Text(plain_kind).Number(count);
   for (int64_t t : {first_ns, last_ns}) s.NumberOrNull(t != 0, static_cast<uint64_t>(t));
   if (!s.Run()) return state_->Failed("cannot write a loss");
   return Done{};

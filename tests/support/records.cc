@@ -9,6 +9,22 @@ namespace keytrail {
 
 namespace {
 
+// Compiles for as long as the structs have these fields: whoever adds one finds out here that it has to be
+// shipped (common/record_codec.cc), described below, and made by RandomRecords.
+[[maybe_unused]] void FieldsOfRecords(const CallRecord& call, const MessageFacts& facts, const Route& route,
+                                      const KeyItem& key, const RegionStatement& statement,
+                                      const ErrorFact& error) {
+  [[maybe_unused]] const auto& [c1, c2, c3, c4, c5, c6, c7, c8, c9, c10, c11, c12, c13, c14, c15, c16, c17,
+                                c18, c19, c20, c21, c22, c23, c24, c25, c26, c27, c28, c29, c30] = call;
+  [[maybe_unused]] const auto& [f1, f2, f3, f4, f5, f6, f7, f8, f9, f10, f11, f12, f13, f14, f15, f16, f17,
+                                f18, f19, f20, f21, f22, f23, f24, f25, f26, f27] = facts;
+  [[maybe_unused]] const auto& [r1, r2, r3, r4, r5, r6, r7, r8, r9, r10, r11, r12, r13, r14] = route;
+  [[maybe_unused]] const auto& [k1, k2, k3, k4, k5, k6, k7] = key;
+  [[maybe_unused]] const auto& [s1, s2, s3, s4, s5, s6, s7, s8, s9, s10, s11] = statement;
+  [[maybe_unused]] const auto& [e1, e2, e3, e4, e5, e6, e7, e8, e9, e10, e11, e12, e13, e14, e15, e16, e17,
+                                e18, e19, e20, e21, e22, e23, e24] = error;
+}
+
 std::string Hex(Bytes b) {
   return "x" + HexLower(b);
 }

@@ -44,7 +44,7 @@ TEST(PlainText, BrokenSequences) {
     EXPECT_EQ(made[0], 'x');
   }
   EXPECT_EQ(PlainText("naïve"), "naïve");
-  EXPECT_EQ(PlainText("a\tb\xFF"), "a?b?");
+  EXPECT_EQ(PlainText("a\tb\xFF\x1B\x7F\n"), "a b??? ");
 }
 
 }  // namespace

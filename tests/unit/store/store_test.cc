@@ -12,6 +12,7 @@
 #include "collector/correlate/correlator.h"
 #include "collector/store/schema.h"
 #include "common/key_codec.h"
+#include "common/plain_text.h"
 #include "tests/support/records.h"
 #include "tests/support/scratch_dir.h"
 
@@ -286,6 +287,32 @@ TEST(Store, TwoWritersOfOneFile) {
   EXPECT_EQ(ReadAll(*a), expected);
   EXPECT_EQ(ReadAll(*b), expected);
   EXPECT_THAT(Rows(*a, "SELECT count(*) FROM calls"), ElementsAre("60"));
+}
+
+// Bytes of the wire that are no text do not make the file unreadable for programs that expect some.
+TEST(Store, TextColumnsHoldText) {
+  std::unique_ptr<Store> store = Opened(":memory:");
+  const uint32_t agent = Agent(*store, "a");
+  RandomRecords records(8);
+  ASSERT_TRUE(store->Begin().ok());
+  for (int i = 0; i < 300; ++i) ASSERT_TRUE(store->Add(agent, records.Any()).ok());
+  ASSERT_TRUE(store->AddLoss(agent, "\xFF", 1, 0, 0).ok());
+  ASSERT_TRUE(store->Commit(agent, 1).ok());
+  uint64_t texts = 0;
+  for (const TableDescription& table : DatabaseSchema()) {
+    const Status status = store->Query(
+        std::string("SELECT * FROM ") + table.name, [](const Store::QueryColumns&) {},
+        [&](const std::vector<Store::QueryValue>& row) {
+          for (const Store::QueryValue& v : row) {
+            if (v.type != Store::QueryValue::Type::kText) continue;
+            EXPECT_TRUE(IsPlainText(v.bytes)) << table.name;
+            ++texts;
+          }
+          return true;
+        });
+    EXPECT_TRUE(status.ok()) << status.error();
+  }
+  EXPECT_GT(texts, 3000u);
 }
 
 TEST(Store, LossesComeBack) {
