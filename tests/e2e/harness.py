@@ -3,6 +3,7 @@
 KEYTRAIL_BIN           folder of keytrail-agent, keytrail-collector and keytrail (default build/release/bin)
 KEYTRAIL_SHARED_DATA   folder with cluster/ and generated/ (default ../shared/data beside the repository);
                        without it the tests run on tests/data alone and say so
+KEYTRAIL_BUNDLED_ONLY  set: as if the large captures were absent
 """
 
 import collections
@@ -38,6 +39,8 @@ SUB_COMMANDS = {
 
 def shared_data():
     """The folder of the large captures, or None."""
+    if os.environ.get("KEYTRAIL_BUNDLED_ONLY"):
+        return None
     folder = (os.environ.get("KEYTRAIL_SHARED_DATA") or os.environ.get("KEYTRAIL_DEFAULT_SHARED_DATA") or
               os.path.join(REPOSITORY, "..", "shared", "data"))
     return os.path.realpath(folder) if os.path.isdir(os.path.join(folder, "cluster")) else None
@@ -53,7 +56,7 @@ def scenarios():
     if large:
         tops.append((os.path.join(large, "cluster"), True))
     else:
-        print("the large captures are absent (KEYTRAIL_SHARED_DATA): tests/data alone is tested", flush=True)
+        print("without the large captures (KEYTRAIL_SHARED_DATA): tests/data alone is tested", flush=True)
     found = []
     for top, is_large in tops:
         for name in sorted(os.listdir(top)):

@@ -56,6 +56,7 @@ THIRD_PARTY = [
     (r"(grpcpp|grpc|absl)/", ["collector/query/", "collector/cli/"]),
     (r"zstd.*\.h$", ["agent/capture/", "agent/ship/", "collector/receive/", "common/record_codec.cc"]),
     (r"zlib\.h$", ["agent/grpc/", "agent/ship/", "collector/receive/", "common/"]),
+    (r"nlohmann/", ["collector/report/", "collector/cli/"]),
     (r"CLI/", ["agent/*.cc", "collector/cli/", "collector/*.cc"]),
 ]
 
@@ -207,6 +208,7 @@ PLANTS = [
     ("agent/grpc/b.cc", "#include <nghttp2/nghttp2.h>\n", "includes nghttp2/nghttp2.h"),
     ("collector/receive/a.cc", "#include <sqlite3.h>\n", "includes sqlite3.h"),
     ("collector/store/b.cc", "#include <zmq.hpp>\n", "includes zmq.hpp"),
+    ("agent/ship/c.cc", "#include <nlohmann/json.hpp>\n", "includes nlohmann/json.hpp"),
     ("agent/schema/b.h", "#include <google/protobuf/descriptor.h>\n", "includes google/protobuf/descriptor.h"),
     ("agent/grpc/c.cc", '#include "proto/keytrail/record.pb.h"\n', "includes proto/keytrail/record.pb.h"),
     ("agent/grpc/d.cc", "#include <thread>\n", "is pure, but includes <thread>"),
