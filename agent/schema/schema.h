@@ -52,7 +52,8 @@ struct StrictResult {
   uint32_t unknown_fields = 0;     // numbers that the schema does not have
   uint32_t wrong_wire_types = 0;   // numbers that it has, with another wire type
   uint32_t repeated_singular = 0;  // singular fields seen again (numbers below 64)
-  uint32_t out_of_order = 0;       // a number smaller than the one before it
+  uint32_t out_of_order = 0;       // a number smaller than the one before it, outside a oneof (gogoproto
+                                   // writes members of a oneof where it likes)
   uint32_t explicit_zeroes = 0;    // singular scalars outside a oneof written although zero or empty
   uint32_t oneof_conflicts = 0;    // a second member of a oneof
   uint32_t unknown_enums = 0;      // enum numbers without a name

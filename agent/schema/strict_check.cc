@@ -46,8 +46,6 @@ class Checker {
       const uint32_t number = tag >> 3;
       if (!p || number == 0) return nullptr;
       ++r_.fields;
-      if (number < last_number) ++r_.out_of_order;
-      last_number = number;
       const Field* field = nullptr;
       int32_t child = -1;
       if (number < table.dense) {
@@ -56,6 +54,10 @@ class Checker {
       } else if (const SparseField* sparse = t_.FindSparse(table, number)) {
         field = &sparse->field;
         child = sparse->plain_child;
+      }
+      if (!field || field->oneof == 0) {
+        if (number < last_number) ++r_.out_of_order;
+        last_number = number;
       }
       if (!field || !field->known()) {
         ++r_.unknown_fields;

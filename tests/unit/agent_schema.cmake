@@ -8,3 +8,9 @@ keytrail_test(walker_test
                       unit/agent/schema/facts_oracle.cc unit/agent/schema/message_maker.cc
                       unit/agent/schema/count_allocations.cc
               DEPENDS agent_schema kvproto PRIVATE_DEPENDS protobuf::libprotobuf)
+# decode_file is of the gRPC room's tests.
+keytrail_test(real_messages_test
+              SOURCES unit/agent/schema/real_messages_test.cc unit/agent/schema/facts_oracle.cc
+                      unit/agent/schema/message_maker.cc
+              DEPENDS decode_file agent_schema kvproto PRIVATE_DEPENDS protobuf::libprotobuf)
+target_compile_definitions(real_messages_test PRIVATE KEYTRAIL_TEST_DATA="${CMAKE_SOURCE_DIR}/tests/data")
