@@ -368,6 +368,9 @@ Inconclusive MakeInconclusive(const Scene& scene, const Judge& judge, const Caus
   Inconclusive v;
   v.suspects = cause.suspects;
   v.missing.assign(cause.missing.begin(), cause.missing.end());
+  // What a person can do something about comes first.
+  std::stable_partition(v.missing.begin(), v.missing.end(),
+                        [](const std::string& m) { return m.rfind("no capture of", 0) == 0; });
   std::vector<Occurrence> occurrences;
   FillCommon(scene, judge, cause, v, occurrences);
   return v;

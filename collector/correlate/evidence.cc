@@ -189,8 +189,11 @@ std::vector<Evidence> EvidenceWriter::Lines() const {
   }
   if (k != nullptr) {
     if (auto source = Source()) lines.push_back(Statement(*source, "said"));
-  } else if (!cause_.wrong.empty()) {
-    lines.push_back(Statement(cause_.wrong.front(), "said"));
+  } else {
+    // One statement proves a fault with its witnesses; where nothing is decided, all sides are told.
+    for (const ToldAt& w : cause_.wrong) {
+      if (lines.empty() || !cause_.decided) lines.push_back(Statement(w, "said"));
+    }
   }
   for (const FaceFault* f : cause_.faults) {
     if (!lines.empty()) break;
@@ -212,7 +215,7 @@ std::vector<Evidence> EvidenceWriter::Lines() const {
     lines.push_back(Request(*k));
     lines.push_back(Refusal(*k));
   }
-  AddWitnesses(lines, wrong_range);
+  if (cause_.decided || k != nullptr) AddWitnesses(lines, wrong_range);
   if (cause_.neighbour) {
     Evidence e = Statement(*cause_.neighbour, "witness");
     // Observation of a statement about the neighbour: which region it is the statement itself tells.

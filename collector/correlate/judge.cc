@@ -337,6 +337,12 @@ Judge::Blame Judge::JudgeDispute(const RegionCase& c, const CaseComplaint& k,
       "region " + std::to_string(c.region.region_id) + " (version " + std::to_string(c.region.version) + ")";
   if (k.complaint->bounds == kNone)
     blame.missing.push_back("the bounds in the store's complaint (redacted or unread)");
+  for (const ToldAt& t : holding) {
+    if (!IsPdAnswer(t.said->source)) continue;
+    const auto hidden_reports = ReportsHidden(t.said->speaker_host);
+    blame.missing.insert(blame.missing.end(), hidden_reports.begin(), hidden_reports.end());
+    break;
+  }
   blame.missing.push_back("a third witness of the range of " + region +
                           ": a heartbeat of its leader to PD, or an answer of PD about it to somebody else");
   return blame;
@@ -570,23 +576,29 @@ void Judge::JudgeStatements(const RegionCase& c) {
     blame.told_range = s.range;
     CauseFor(c, blame, client, s.server).served.push_back(s);
   }
-  if (!c.truth && !c.pd_contradicts && !c.tikv_contradicts && !c.OneRange() && c.complaints.empty() &&
-      !blamed_pd) {
-    // PD and a store differ, each true to itself, and nobody complained.
-    const Said* pd = nullptr;
-    const Said* store = nullptr;
-    for (const Said& s : c.said) (IsPdAnswer(s.source) ? pd : store) = &s;
-    if (pd == nullptr || store == nullptr) return;
-    Blame blame;
-    blame.decided = false;
-    blame.rule = "0.1";
-    blame.suspects = {Component::kPd, Component::kTikv};
-    blame.missing.push_back("a heartbeat of the leader of region " + std::to_string(c.region.region_id) +
-                            " (version " + std::to_string(c.region.version) + ") to PD");
-    Cause& cause =
-        CauseFor(c, blame, pd->listener_host, ServingEndpoint(store->speaker_host, store->speaker));
-    for (const Said* s : {pd, store}) cause.wrong.push_back({s, s->tellings.front()});
+  if (c.OneRange() || c.tikv_contradicts || blamed_pd || !c.complaints.empty()) return;
+  // PD and a store differ, each true to itself, or PD differs in a way that an unseen report may explain.
+  const Said* pd = nullptr;
+  const Said* other = nullptr;
+  for (const Said& s : c.said) {
+    if (IsPdAnswer(s.source) && pd == nullptr) pd = &s;
   }
+  for (const Said& s : c.said) {
+    if (pd != nullptr && s.range != pd->range && other == nullptr) other = &s;
+  }
+  if (pd == nullptr || other == nullptr) return;
+  Blame blame;
+  blame.decided = false;
+  blame.rule = "0.1";
+  blame.suspects = {Component::kPd, Component::kTikv};
+  blame.missing = ReportsHidden(pd->speaker_host);
+  blame.missing.push_back("what its leader reported to PD about region " +
+                          std::to_string(c.region.region_id) + " (version " +
+                          std::to_string(c.region.version) + ")");
+  const bool both_pd = IsPdAnswer(other->source);
+  Cause& cause = CauseFor(c, blame, pd->listener_host,
+                          both_pd ? pd->speaker : ServingEndpoint(other->speaker_host, other->speaker));
+  for (const Said* s : {pd, other}) cause.wrong.push_back({s, s->tellings.front()});
 }
 
 void Judge::JudgeFaceFaults() {

@@ -218,8 +218,12 @@ class Page {
       const Verdict& v = *all[i];
       std::string text = "#" + std::to_string(v.id) + "  region " + std::to_string(v.region_id) + " v" +
                          std::to_string(v.version) + ", " + HostAt(v.client) + ", " +
-                         Count(v.occurrences, "time", "times") + " from " + TimeText(v.first_ns) + ", " +
-                         (v.certain ? "certain" : "inferred") + ", rule " + v.rule;
+                         Count(v.occurrences, "time", "times") + " from " +
+                         TimeText(v.first_ns).substr(0, 12) +
+                         (v.certain == all.front()->certain ? ""
+                          : v.certain                       ? ", certain"
+                                                            : ", inferred") +
+                         (v.rule == all.front()->rule ? "" : ", rule " + v.rule);
       Line(std::string(2 + kLabelColumns, ' ') + Shorten(text, width_ - 2 - kLabelColumns));
     }
     if (more > kMostBriefLines) {

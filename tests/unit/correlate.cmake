@@ -9,3 +9,6 @@ keytrail_test(correlate_invariance_test SOURCES unit/correlate/invariance_test.c
 keytrail_test(correlate_pairing_test SOURCES unit/correlate/pairing_test.cc DEPENDS test_script collector_correlate)
 keytrail_test(correlate_random_cluster_test SOURCES unit/correlate/random_cluster_test.cc
               DEPENDS test_script collector_correlate)
+# Included after unit/agent_grpc.cmake, which makes decode_file.
+keytrail_test(correlate_scenarios_test SOURCES unit/correlate/scenarios_test.cc
+              DEPENDS test_script decode_file agent_schema collector_correlate collector_report common)
