@@ -145,6 +145,8 @@ class Teller {
 };
 
 int RunCollector(const CollectorArguments& arguments) {
+  // First of all: reading a large database back takes a while, and a signal then must end it cleanly too.
+  InstallSignalHandlers();
   std::error_code created;
   std::filesystem::create_directories(arguments.data, created);
   if (created) return Fail("--data '" + arguments.data + "': " + created.message());
@@ -163,7 +165,6 @@ int RunCollector(const CollectorArguments& arguments) {
   if (!opened) return Fail(opened.error());
   Receiver& receiver = **opened;
 
-  InstallSignalHandlers();
   Teller teller(arguments);
   teller.Say("listening on " + receiver.address() + ", writing " + path);
   if (feed.changes() != 0) teller.Say(std::to_string(feed.changes()) + " calls are there already");
