@@ -83,12 +83,16 @@ std::vector<LossReport> LossReports(const Scene& scene) {
 void Count(const Scene& scene, InvestigationReport& report) {
   std::vector<bool> call(scene.pairing.logical_count());
   std::vector<bool> routed(scene.pairing.logical_count());
+  std::vector<bool> named(scene.pairing.logical_count());
   for (uint32_t i = 0; i < scene.log.observations().size(); ++i) {
     const Observation& o = scene.log[i];
     if (o.kind != CallKind::kStream) call[scene.pairing.Logical(i)] = true;
+    if (o.kind == CallKind::kStream || (o.flags & kMethodUnknown) == 0)
+      named[scene.pairing.Logical(i)] = true;
     if (o.region_id != 0) routed[scene.pairing.Logical(i)] = true;
   }
   report.calls = static_cast<uint64_t>(std::count(call.begin(), call.end(), true));
+  report.unread = static_cast<uint64_t>(std::count(named.begin(), named.end(), false));
   report.routed_requests = static_cast<uint64_t>(std::count(routed.begin(), routed.end(), true));
   for (const auto& [region, entries] : scene.ledger.entries()) {
     ++report.regions;

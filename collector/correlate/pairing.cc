@@ -24,11 +24,14 @@ struct Bounds {
 };
 
 auto KeyOf(const Observation& o) {
+  // A stream's messages go one way each, and the two ways overtake each other.
+  const bool request = o.kind == CallKind::kMessage && o.req_first != kNoTime;
   return std::tuple(o.connection, o.stream, static_cast<uint8_t>(o.kind), o.flags & kHasRequestId,
-                    o.request_id);
+                    o.request_id, request);
 }
 
 bool SizesAgree(const Observation& a, const Observation& b) {
+  if (a.kind == CallKind::kMessage) return a.req_bytes == b.req_bytes && a.resp_bytes == b.resp_bytes;
   const bool request = a.req_bytes == b.req_bytes || a.req_bytes == 0 || b.req_bytes == 0;
   const bool response = a.resp_bytes == b.resp_bytes || a.resp_bytes == 0 || b.resp_bytes == 0;
   return request && response;

@@ -116,6 +116,7 @@ struct InvestigationReport {
   // kind stream are the envelope of messages and are not counted again.
   uint64_t calls = 0;
   // What was checked, for the sentence "no other wrong range among ...".
+  uint64_t unread = 0;                    // logical calls without a method name: nothing in them was read
   uint64_t routed_requests = 0;           // logical calls that name a region
   uint64_t statements = 0;                // distinct statements (who, to whom, region, version, range)
   uint64_t regions = 0;                   // distinct (region, version)

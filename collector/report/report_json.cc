@@ -139,7 +139,8 @@ std::string ReportJson(const InvestigationReport& report) {
   out["losses"] = Json::array();
   for (const LossReport& l : report.losses) out["losses"].push_back(LossJson(l));
   out["calls"] = report.calls;
-  out["checked"] = {{"routed_requests", report.routed_requests},
+  out["checked"] = {{"unread", report.unread},
+                    {"routed_requests", report.routed_requests},
                     {"statements", report.statements},
                     {"regions", report.regions},
                     {"complaints", report.complaints}};

@@ -291,6 +291,11 @@ class Page {
       benign.push_back(Number(count) + " " + words);
     }
     if (!benign.empty()) text += " Benign: " + Joined(benign, ", ") + ".";
+    if (report_.unread > 0) {
+      text += " " + Number(report_.unread) +
+              (report_.unread == 1 ? " call could not be read" : " calls could not be read") +
+              ": their connections were open before the capture began.";
+    }
     if (!report_.not_captured.empty()) {
       text += " Not captured, seen only from the other side: " + Joined(report_.not_captured, ", ") + ".";
     }
