@@ -14,7 +14,7 @@ uint32_t Narrow(uint64_t n) {
 }
 
 int64_t OrNone(TimeNs t) {
-  return t.known() ? t.ns : kNoTime;
+  return t.ns >= 0 && t.ns < kTimeEnd ? t.ns : kNoTime;
 }
 
 void Widen(int64_t t, int64_t& first, int64_t& last) {

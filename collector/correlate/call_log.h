@@ -18,7 +18,9 @@
 namespace keytrail::correlate {
 
 inline constexpr uint32_t kNone = std::numeric_limits<uint32_t>::max();
-inline constexpr int64_t kNoTime = std::numeric_limits<int64_t>::min();
+// Not the smallest number, so that a difference with any time below kTimeEnd cannot overflow.
+inline constexpr int64_t kTimeEnd = int64_t{1} << 62;  // the year 2116: later stamps are damage
+inline constexpr int64_t kNoTime = -kTimeEnd;
 
 // Strings, each kept once.
 class NameTable {

@@ -164,7 +164,7 @@ void Pairing::SpreadClocks(const std::vector<Edge>& edges) {
 
 int64_t Pairing::ToReference(uint16_t agent, int64_t t) const {
   if (t == kNoTime) return t;
-  return t - clocks_[agent].offset_ns.value_or(0);
+  return std::clamp(t - clocks_[agent].offset_ns.value_or(0), int64_t{0}, kTimeEnd - 1);
 }
 
 void Pairing::Assign() {
