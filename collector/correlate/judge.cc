@@ -11,6 +11,9 @@ constexpr size_t kRegionsThatNoLossExplains = 3;
 
 }  // namespace
 
+Judge::Judge(const Scene& scene)
+    : scene_(scene), neighbours_(std::make_unique<NeighbourIndex>(scene)) {}
+
 void Judge::Run() {
   BuildCases();
   JudgeComplaints();
