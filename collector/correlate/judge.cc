@@ -1,18 +1,52 @@
+#include "collector/correlate/judge.h"
+
 #include <algorithm>
 #include <tuple>
 
-#include "collector/correlate/judge.h"
+#include "collector/correlate/words.h"
 
 namespace keytrail::correlate {
 namespace {
 
+bool AllInside(const std::vector<Item>& items, const Range& range) {
+  return std::all_of(items.begin(), items.end(), [&](const Item& i) { return i.InsideOf(range); });
+}
+
+constexpr size_t kFlipsThatNoLossExplains = 4;
+constexpr int64_t kFasterThanReportsNs = 1'000'000'000;
 // An answer that both ends lost may explain one request outside of its route, not those to several regions.
 constexpr size_t kRegionsThatNoLossExplains = 3;
 
+// A cached route lives for minutes; what was used this shortly before and after was there in between.
+constexpr int64_t kKnewBetterWithinNs = 60'000'000'000;
+constexpr int64_t kToldMarginNs = 5'000'000;
+
+// How often one PD's answers about the region changed from one range to another faster than stores report: a
+// heartbeat comes every minute, or at a change of the region, which would change its version.
+size_t Flips(const RegionCase& c, uint32_t pd_host) {
+  std::vector<std::tuple<int64_t, uint32_t>> answers;
+  for (const Said& s : c.said) {
+    if (!IsPdAnswer(s.source) || s.speaker_host != pd_host) continue;
+    for (const Telling& t : s.tellings) answers.push_back({t.ref_ns, s.range});
+  }
+  std::sort(answers.begin(), answers.end());
+  size_t flips = 0;
+  for (size_t i = 1; i < answers.size(); ++i) {
+    flips += std::get<1>(answers[i]) != std::get<1>(answers[i - 1]) &&
+             std::get<0>(answers[i]) - std::get<0>(answers[i - 1]) < kFasterThanReportsNs;
+  }
+  return flips;
+}
+
+// What the complaint is about, as far as the request bears it out.
+std::vector<Item> DisputedItems(const Complaint& k) {
+  if (k.complained && (k.complained_in_request || k.items.empty())) return {*k.complained};
+  return k.items;
+}
+
 }  // namespace
 
-Judge::Judge(const Scene& scene)
-    : scene_(scene), neighbours_(std::make_unique<NeighbourIndex>(scene)) {}
+Judge::Judge(const Scene& scene) : scene_(scene), neighbours_(std::make_unique<NeighbourIndex>(scene)) {}
 
 void Judge::Run() {
   BuildCases();
@@ -127,6 +161,20 @@ const RegionCase* Judge::CaseOf(const RegionVersion& region) const {
   return it == cases_.end() ? nullptr : &it->second;
 }
 
+void Judge::FindRefutingNeighbour(Cause& cause) {
+  const auto neighbour = neighbours_->Refutes(cause.region, scene_.ledger.ranges().Get(cause.told_range));
+  if (!neighbour) return;
+  auto it = cases_.find(*neighbour);
+  if (it == cases_.end())
+    it = cases_.emplace(*neighbour, BuildCase(scene_, *neighbours_, *neighbour, {})).first;
+  for (const Said& s : it->second.said) {
+    if (!IsPdAnswer(s.source) || s.tellings.empty()) continue;
+    cause.neighbour = ToldAt{&s, s.tellings.front()};
+    cause.neighbour_region = *neighbour;
+    return;
+  }
+}
+
 std::vector<ToldAt> Judge::ToldBefore(const RegionCase& c, uint32_t client_host, uint32_t logical) const {
   std::vector<ToldAt> out;
   const uint32_t request = scene_.Best(logical, View::kClient);
@@ -147,6 +195,454 @@ std::vector<ToldAt> Judge::ToldBefore(const RegionCase& c, uint32_t client_host,
   std::stable_sort(out.begin(), out.end(),
                    [](const ToldAt& a, const ToldAt& b) { return a.telling.ref_ns > b.telling.ref_ns; });
   return out;
+}
+
+Judge::Blame Judge::JudgeComplaint(const RegionCase& c, const CaseComplaint& k) const {
+  const Complaint& complaint = *k.complaint;
+  Blame blame;
+  if (complaint.inverted) {
+    blame.rule = "0";
+    blame.reason = Reason::kTidbMalformed;
+    return blame;
+  }
+  if (!complaint.version_known || (!complaint.items_known && !complaint.complained)) {
+    blame.decided = false;
+    blame.rule = "15";
+    blame.suspects = {Component::kTidb, Component::kPd, Component::kTikv};
+    blame.missing.push_back(complaint.version_known
+                                ? "the keys of the refused request (cut, over a cap or redacted)"
+                                : "the refused request itself: its first bytes were not captured");
+    return blame;
+  }
+  // Rule 4: all that was asked lies inside the bounds that the server itself names.
+  const bool named_inside = complaint.bounds != kNone && complaint.complained &&
+                            complaint.complained->InsideOf(scene_.ledger.ranges().Get(complaint.bounds));
+  if (complaint.bounds != kNone && complaint.items_known && complaint.all_inside_bounds) {
+    blame.component = Component::kTikv;
+    blame.rule = "4";
+    blame.reason = Reason::kTikvInsideBounds;
+    if (!named_inside && complaint.complained && !complaint.complained_in_request) {
+      const std::string& command = scene_.log.ShortMethod(scene_.At(complaint.observation));
+      blame.certain = command.find("Coprocessor") != std::string::npos;
+      if (!blame.certain)
+        blame.weakened.push_back("the refused key stands in no part of the request that we read");
+    }
+    return blame;
+  }
+  const std::vector<Item> items = DisputedItems(complaint);
+  const auto range = [&](uint32_t r) -> const Range& { return scene_.ledger.ranges().Get(r); };
+  if (items.empty()) {
+    blame.decided = false;
+    blame.rule = "15";
+    blame.suspects = {Component::kTidb, Component::kPd, Component::kTikv};
+    blame.missing.push_back("the refused key: the text is redacted and the request names none");
+    return blame;
+  }
+  const std::vector<ToldAt> told = ToldBefore(c, scene_.ClientHost(complaint.observation), k.logical);
+  std::vector<ToldAt> holding;
+  for (const ToldAt& t : told) {
+    if (AllInside(items, range(t.said->range))) holding.push_back(t);
+  }
+  // The range is known and holds the key: it does not matter what the client was told.
+  if (c.truth && AllInside(items, range(*c.truth)) && *c.truth != complaint.bounds) {
+    blame.component = Component::kTikv;
+    blame.rule = told.empty() ? "5" : "3";
+    blame.reason = Reason::kTikvNarrow;
+    blame.certain = c.tikv_contradicts || c.tikv_ranges.contains(*c.truth);
+    if (!blame.certain) blame.weakened.push_back("the store is refuted by PD alone");
+    return blame;
+  }
+  if (!holding.empty()) return JudgeDispute(c, k, holding);
+  if (!told.empty()) return JudgeOutsideRoute(c, k, items);
+  return JudgeWithoutRoute(c, k, items);
+}
+
+// PD said `range`, which no store told it: is that proved to be wrong? `bounds` are those of a store's
+// complaint, kNone without one.
+std::optional<Judge::Blame> Judge::BlamePd(const RegionCase& c, uint32_t range, uint32_t bounds) const {
+  if (!c.PdInvented(range) || (c.truth && *c.truth == range)) return std::nullopt;
+  Blame blame;
+  blame.component = Component::kPd;
+  blame.rule = "3";
+  blame.reason = c.truth ? Reason::kPdWrongRange : Reason::kPdContradictsItself;
+  blame.told_range = range;
+  // A report of a store that was not seen would explain it: then PD is not to blame. Where some reports may
+  // be lost, one that flips again and again is still PD's own doing.
+  std::set<uint32_t> speakers;
+  for (const Said& s : c.said) {
+    if (IsPdAnswer(s.source) && s.range == range) speakers.insert(s.speaker_host);
+  }
+  for (uint32_t pd : speakers) {
+    const auto hidden = ReportsHidden(pd);
+    if (hidden.empty()) continue;
+    if (Flips(c, pd) < kFlipsThatNoLossExplains) return std::nullopt;
+    blame.certain = false;
+    blame.weakened.insert(blame.weakened.end(), hidden.begin(), hidden.end());
+  }
+  if (c.pd_contradicts) return blame;
+  // PD's own answers about a neighbour leave no room for it.
+  if (neighbours_->Refutes(c.region, scene_.ledger.ranges().Get(range))) return blame;
+  // A store had told PD the range by which it refuses, and only that, and PD answered otherwise.
+  if (bounds == kNone || c.tikv_contradicts || !c.reported_ranges.contains(bounds)) return std::nullopt;
+  const Telling* reported = nullptr;
+  const Telling* answered = nullptr;
+  const auto earlier = [](const Said& s, const Telling* than) {
+    return !s.tellings.empty() && (than == nullptr || s.tellings.front().ref_ns < than->ref_ns);
+  };
+  for (const Said& s : c.said) {
+    if (IsReportToPd(s.source) && earlier(s, reported)) reported = &s.tellings.front();
+    if (s.range == range && IsPdAnswer(s.source) && earlier(s, answered)) answered = &s.tellings.front();
+  }
+  if (reported == nullptr || answered == nullptr ||
+      reported->ref_ns + scene_.ClockSlack(reported->observation, answered->observation) > answered->ref_ns) {
+    return std::nullopt;
+  }
+  blame.reason = Reason::kPdWrongRange;
+  blame.right_range = bounds;
+  return blame;
+}
+
+// The key lies in a range that the client was told, and the server refuses it: one of the two is wrong.
+Judge::Blame Judge::JudgeDispute(const RegionCase& c, const CaseComplaint& k,
+                                 const std::vector<ToldAt>& holding) const {
+  const uint32_t used = holding.front().said->range;
+  const bool from_pd = std::any_of(holding.begin(), holding.end(), [&](const ToldAt& t) {
+    return IsPdAnswer(t.said->source) && c.PdInvented(t.said->range);
+  });
+  // The truth, where it is known, does not hold the key: then whoever said so is wrong.
+  if (c.truth || !c.tikv_contradicts) {
+    for (const ToldAt& t : holding) {
+      if (!IsPdAnswer(t.said->source)) continue;
+      if (auto pd = BlamePd(c, t.said->range, k.complaint->bounds)) return *pd;
+    }
+  }
+  Blame blame;
+  blame.told_range = used;
+  if (!from_pd || (!c.truth && c.tikv_contradicts && !c.pd_contradicts)) {
+    // A store told the range to PD or to the client, or contradicts itself.
+    blame.component = Component::kTikv;
+    blame.rule = "3";
+    blame.reason = from_pd || !c.truth ? Reason::kTikvNarrow : Reason::kTikvToldWrong;
+    if (!c.tikv_contradicts) {
+      // The complaint names no bounds (redacted), and only stores spoke.
+      blame.certain = false;
+      blame.weakened.push_back("the complaint does not name the store's bounds");
+    }
+    return blame;
+  }
+  blame.decided = false;
+  blame.rule = "3";
+  blame.suspects = {Component::kPd, Component::kTikv};
+  const std::string region =
+      "region " + std::to_string(c.region.region_id) + " (version " + std::to_string(c.region.version) + ")";
+  if (k.complaint->bounds == kNone)
+    blame.missing.push_back("the bounds in the store's complaint (redacted or unread)");
+  for (const ToldAt& t : holding) {
+    if (!IsPdAnswer(t.said->source)) continue;
+    const auto hidden_reports = ReportsHidden(t.said->speaker_host);
+    blame.missing.insert(blame.missing.end(), hidden_reports.begin(), hidden_reports.end());
+    break;
+  }
+  blame.missing.push_back("a third witness of the range of " + region +
+                          ": a heartbeat of its leader to PD, or an answer of PD about it to somebody else");
+  return blame;
+}
+
+bool Judge::AnsweredWithoutItsKey(const CaseComplaint& k, const std::vector<Item>& items) const {
+  const auto faults = faults_of_region_.find(k.complaint->region);
+  if (faults == faults_of_region_.end()) return false;
+  for (const FaceFault* fault : faults->second) {
+    const FaceFault& f = *fault;
+    if (f.kind != FaceFault::Kind::kKeyOutside) continue;
+    if (scene_.ClientHost(f.observation) != scene_.ClientHost(k.complaint->observation)) continue;
+    for (const Item& item : items) {
+      if (item.start == f.key || (item.is_range && item.end == f.key)) return true;
+    }
+  }
+  return false;
+}
+
+bool Judge::ToldBetween(const RegionVersion& region, uint32_t client_host, int64_t from, int64_t to) const {
+  const auto entries = scene_.ledger.entries().find(region);
+  if (entries == scene_.ledger.entries().end()) return false;
+  for (const LedgerEntry& e : entries->second) {
+    if (scene_.hosts.OfEndpoint(e.listener) != client_host) continue;
+    for (const StatementUse& use : e.uses) {
+      const int64_t t = scene_.ResponseTime(use.observation);
+      if (t == kNoTime || (t >= from - kToldMarginNs && t <= to + kToldMarginNs)) return true;
+    }
+  }
+  return false;
+}
+
+bool Judge::KnewBetter(const CaseComplaint& k, const std::vector<Item>& items) const {
+  // Only a single key is looked up by itself; others are grouped by the region of the one before.
+  if (items.size() != 1 || items.front().is_range || k.complaint->item_count != 1) return false;
+  const uint32_t q = k.complaint->observation;
+  const auto on_connection = on_connection_.find(scene_.At(q).connection);
+  if (on_connection == on_connection_.end()) return false;
+  const int64_t asked = scene_.RequestTime(q);
+  const uint32_t client = scene_.ClientHost(q);
+  const auto holders = neighbours_->HoldersOf(items.front().start);
+  for (const RegionVersion& right : holders.by_all) {
+    if (right.region_id == k.complaint->region.region_id) continue;
+    int64_t before = kNoTime;
+    int64_t after = kNoTime;
+    for (uint32_t i : on_connection->second) {
+      const Observation& o = scene_.At(i);
+      if (o.agent != scene_.At(q).agent || o.region_id != right.region_id || o.version != right.version ||
+          (o.flags & kErrorFree) == 0 || o.req_first == kNoTime) {
+        continue;
+      }
+      const int64_t t = scene_.RequestTime(i);
+      if (t < asked) before = std::max(before, t);
+      if (t > asked && (after == kNoTime || t < after)) after = t;
+    }
+    if (before == kNoTime || after == kNoTime || after - before > kKnewBetterWithinNs) continue;
+    bool told = ToldBetween(k.complaint->region, client, before, after);
+    for (const RegionVersion& place : holders.by_some)
+      told = told || ToldBetween(place, client, before, after);
+    if (!told) return true;
+  }
+  return false;
+}
+
+// Rule 2: the client was told the range and asked for a key outside of it.
+Judge::Blame Judge::JudgeOutsideRoute(const RegionCase& c, const CaseComplaint& k,
+                                      const std::vector<Item>& items) const {
+  Blame blame;
+  const uint32_t client = scene_.ClientHost(k.complaint->observation);
+  if (AnsweredWithoutItsKey(k, items)) {
+    blame.component = Component::kPd;
+    blame.rule = "1";
+    blame.reason = Reason::kPdFaceFault;
+    return blame;
+  }
+  const auto hidden = NotCovered(client, scene_.ServerHost(k.complaint->observation));
+  // PD lied about this region to somebody in a way that would explain the request.
+  const bool explained = std::any_of(c.said.begin(), c.said.end(), [&](const Said& s) {
+    return IsPdAnswer(s.source) && AllInside(items, scene_.ledger.ranges().Get(s.range));
+  });
+  const auto unread = Unread(client);
+  const auto lost = Lost(client, k.logical);
+  const bool blind = !unread.empty() || (!lost.empty() && !KnewBetter(k, items));
+  if (!hidden.empty() || explained || blind) {
+    blame.decided = false;
+    blame.rule = "2";
+    blame.suspects = {Component::kTidb, Component::kPd};
+    blame.missing = hidden;
+    blame.missing.insert(blame.missing.end(), unread.begin(), unread.end());
+    blame.missing.insert(blame.missing.end(), lost.begin(), lost.end());
+    blame.only_losses = hidden.empty() && !explained && unread.empty();
+    if (explained) {
+      blame.missing.push_back("proof that PD did not give " + HostText(client) +
+                              ", too, the wide range that it gave to others");
+    }
+    return blame;
+  }
+  blame.component = Component::kTidb;
+  blame.rule = "2";
+  blame.reason = Reason::kTidbOutsideRoute;
+  blame.weakened = lost;
+  blame.certain = lost.empty();
+  return blame;
+}
+
+// Rule 5: nothing that told the client about this (region, version) was captured.
+Judge::Blame Judge::JudgeWithoutRoute(const RegionCase& c, const CaseComplaint& k,
+                                      const std::vector<Item>& items) const {
+  Blame blame;
+  const uint32_t client = scene_.ClientHost(k.complaint->observation);
+  const auto range = [&](uint32_t r) -> const Range& { return scene_.ledger.ranges().Get(r); };
+  bool pd_holds = false;
+  bool store_holds = false;
+  for (const Said& s : c.said) {
+    if (!AllInside(items, range(s.range))) continue;
+    (IsPdAnswer(s.source) && c.PdInvented(s.range) ? pd_holds : store_holds) = true;
+    blame.told_range = s.range;
+  }
+  if (AnsweredWithoutItsKey(k, items)) {
+    blame.component = Component::kPd;
+    blame.rule = "1";
+    blame.reason = Reason::kPdFaceFault;
+    return blame;
+  }
+  if (c.tikv_contradicts && !c.pd_contradicts) {
+    const bool bounds_doubtful =
+        k.complaint->bounds != kNone && (!c.truth || *c.truth != k.complaint->bounds);
+    if (bounds_doubtful || store_holds || pd_holds) {
+      blame.component = Component::kTikv;
+      blame.rule = "5";
+      blame.reason = store_holds && c.truth ? Reason::kTikvToldWrong : Reason::kTikvNarrow;
+      blame.certain = bounds_doubtful;  // the store's own words or deeds refute its bounds
+      blame.weakened.push_back("the answer that gave " + HostText(client) + " this route was not captured");
+      return blame;
+    }
+  }
+  blame.told_range = kNone;
+  blame.decided = false;
+  blame.rule = "5";
+  const auto hidden = NotCovered(client, scene_.ServerHost(k.complaint->observation));
+  if (pd_holds && c.pd_contradicts && !c.tikv_contradicts) {
+    // PD gave the wrong range to others; whether to this client, too, was not seen.
+    blame.suspects = {Component::kTidb, Component::kPd};
+    blame.missing = hidden;
+    blame.missing.push_back("the answer that gave " + HostText(client) + " this route");
+    return blame;
+  }
+  if (pd_holds || store_holds) {
+    blame.suspects = {Component::kPd, Component::kTikv};
+    blame.missing = hidden;
+    blame.missing.push_back("a third witness of the range of region " + std::to_string(c.region.region_id) +
+                            " (version " + std::to_string(c.region.version) +
+                            "): a heartbeat of its leader to PD, or another answer of PD about it");
+    return blame;
+  }
+  const bool clear = hidden.empty() && Unread(client).empty() && Lost(client, k.logical).empty();
+  if (clear && WholeLifeSeen(client) && !c.said.empty()) {
+    blame.decided = true;
+    blame.component = Component::kTidb;
+    blame.reason = Reason::kTidbNeverTold;
+    blame.certain = false;
+    blame.weakened.push_back("no message that told " + HostText(client) + " about this region was seen");
+    return blame;
+  }
+  if (clear && !c.said.empty() && KnewBetter(k, items)) {
+    blame.decided = true;
+    blame.component = Component::kTidb;
+    blame.reason = Reason::kTidbKnewBetter;
+    blame.certain = false;
+    blame.weakened.push_back(
+        "the answer that gave " + HostText(client) +
+        " its routes was not captured; it sent this key's neighbours to another region before "
+        "and after, and was told nothing in between");
+    return blame;
+  }
+  blame.suspects = {Component::kTidb, Component::kPd};
+  blame.missing = hidden;
+  if (hidden.empty()) {
+    blame.missing.push_back("the answer from which " + HostText(client) + " learnt region " +
+                            std::to_string(c.region.region_id) + " (version " +
+                            std::to_string(c.region.version) +
+                            "): it came before the capture began, or could not be read");
+  }
+  if (c.said.empty()) {
+    blame.missing.push_back("any statement about that region and version: a heartbeat, or an answer of PD");
+  }
+  return blame;
+}
+
+void Judge::JudgeStatements(const RegionCase& c) {
+  bool blamed_pd = false;
+  for (const Said& s : c.said) {
+    const bool wrong_range = !c.truth || s.range != *c.truth;
+    if (!wrong_range) continue;
+    if (IsPdAnswer(s.source)) {
+      Cause* cause = PdCauseOf(s.listener_host, c.region);
+      auto blame = BlamePd(c, s.range, cause == nullptr ? kNone : cause->right_range);
+      if (!blame) continue;
+      blamed_pd = true;
+      if (cause == nullptr) {
+        blame->rule = "0.1";
+        cause = &CauseFor(c, *blame, s.listener_host, s.speaker);
+      }
+      for (const Telling& t : s.tellings) cause->wrong.push_back({&s, t});
+    } else if (c.tikv_contradicts) {
+      const uint32_t server = ServingEndpoint(s.speaker_host, s.speaker);
+      Cause* cause = TikvCauseOf(server, c.region, s.listener_host);
+      // Which statement is wrong is not known, but the fault is told already by what the store refused.
+      if (!c.truth && cause != nullptr && !cause->complaints.empty()) continue;
+      if (cause == nullptr || (cause->client_host != s.listener_host && !cause->complaints.empty())) {
+        Blame blame;
+        blame.component = Component::kTikv;
+        blame.rule = "0.1";
+        blame.reason = c.truth ? Reason::kTikvToldWrong : Reason::kTikvContradictsItself;
+        blame.told_range = s.range;
+        cause = &CauseFor(c, blame, s.listener_host, server);
+      }
+      for (const Telling& t : s.tellings) cause->wrong.push_back({&s, t});
+    }
+  }
+  for (const ServedOutside& s : c.served_outside) {
+    // What a complaint shows already is not told twice; else the served key itself is the fault.
+    const bool shown = std::any_of(c.complaints.begin(), c.complaints.end(),
+                                   [&](const CaseComplaint& k) { return k.complaint->bounds == s.range; });
+    const uint32_t client = scene_.ClientHost(s.observation);
+    if (shown || TikvCauseOf(s.server, c.region, client) != nullptr) continue;
+    Blame blame;
+    blame.component = Component::kTikv;
+    blame.rule = "0.1";
+    blame.reason = Reason::kTikvServedOutside;
+    blame.told_range = s.range;
+    CauseFor(c, blame, client, s.server).served.push_back(s);
+  }
+  if (c.OneRange() || c.tikv_contradicts || blamed_pd || !c.complaints.empty()) return;
+  // PD and a store differ, each true to itself, or PD differs in a way that an unseen report may explain.
+  const Said* pd = nullptr;
+  const Said* other = nullptr;
+  for (const Said& s : c.said) {
+    if (IsPdAnswer(s.source) && pd == nullptr) pd = &s;
+  }
+  for (const Said& s : c.said) {
+    if (pd != nullptr && s.range != pd->range && other == nullptr) other = &s;
+  }
+  if (pd == nullptr || other == nullptr) return;
+  Blame blame;
+  blame.decided = false;
+  blame.rule = "0.1";
+  blame.suspects = {Component::kPd, Component::kTikv};
+  blame.missing = ReportsHidden(pd->speaker_host);
+  blame.missing.push_back("what its leader reported to PD about region " +
+                          std::to_string(c.region.region_id) + " (version " +
+                          std::to_string(c.region.version) + ")");
+  const bool both_pd = IsPdAnswer(other->source);
+  Cause& cause = CauseFor(c, blame, pd->listener_host,
+                          both_pd ? pd->speaker : ServingEndpoint(other->speaker_host, other->speaker));
+  for (const Said* s : {pd, other}) cause.wrong.push_back({s, s->tellings.front()});
+}
+
+void Judge::JudgeFaceFaults() {
+  // Both views of an answer say the same; the server's speaks if it could be read.
+  std::map<std::tuple<uint32_t, RegionVersion, uint8_t>, const FaceFault*> best;
+  for (const FaceFault& f : scene_.findings.face_faults()) {
+    const uint32_t logical = scene_.pairing.Logical(f.observation);
+    const FaceFault*& chosen = best[{logical, f.region, static_cast<uint8_t>(f.kind)}];
+    const auto rank = [&](const FaceFault& x) {
+      return std::tuple(x.observation != scene_.Best(logical, View::kServer),
+                        scene_.At(x.observation).call_id, x.statement);
+    };
+    if (chosen == nullptr || rank(f) < rank(*chosen)) chosen = &f;
+  }
+  std::vector<const FaceFault*> order;
+  for (const auto& [key, fault] : best) order.push_back(fault);
+  std::sort(order.begin(), order.end(), [&](const FaceFault* a, const FaceFault* b) {
+    const auto rank = [&](const FaceFault* x) {
+      return std::tuple(scene_.ResponseTime(x->observation), scene_.At(x->observation).call_id, x->statement);
+    };
+    return rank(a) < rank(b);
+  });
+  for (const FaceFault* fault : order) {
+    const FaceFault& f = *fault;
+    const RegionCase* c = CaseOf(f.region);
+    const uint32_t client = scene_.ClientHost(f.observation);
+    Cause* cause = PdCauseOf(client, f.region);
+    if (cause == nullptr && f.kind == FaceFault::Kind::kOverlap && c->truth && f.range == *c->truth) {
+      continue;  // the other of the two overlapping ranges is the wrong one, and is told by its own case
+    }
+    if (cause == nullptr) {
+      Blame blame;
+      blame.component = Component::kPd;
+      blame.rule = "1";
+      blame.reason = Reason::kPdFaceFault;
+      blame.told_range = f.range;
+      if (f.kind == FaceFault::Kind::kHole) {
+        blame.certain = false;
+        blame.weakened.push_back("a split that was not yet reported to PD leaves a hole for a moment");
+      }
+      cause = &CauseFor(*c, blame, client, scene_.ServerEndpoint(f.observation));
+    }
+    cause->faults.push_back(&f);
+  }
 }
 
 Cause* Judge::PdCauseOf(uint32_t client_host, const RegionVersion& region) {
