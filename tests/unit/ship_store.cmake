@@ -7,6 +7,7 @@ keytrail_test(plain_text_test SOURCES unit/common/plain_text_test.cc DEPENDS com
 keytrail_test(record_codec_test SOURCES unit/common/record_codec_test.cc DEPENDS test_records common
               PRIVATE_DEPENDS keytrail_record_proto)
 
+keytrail_test(store_test SOURCES unit/store/store_test.cc
               DEPENDS test_records collector_store PRIVATE_DEPENDS SQLite::SQLite3)
 keytrail_test(receiver_test SOURCES unit/receive/receiver_test.cc
               DEPENDS test_records collector_receive PRIVATE_DEPENDS keytrail_record_proto PkgConfig::ZMQ)
