@@ -9,9 +9,11 @@ KEYTRAIL_BUNDLED_ONLY  set: as if the large captures were absent
 import collections
 import json
 import os
+import socket
 import subprocess
 import sys
 import tempfile
+import time
 import unittest
 
 REPOSITORY = os.path.realpath(os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", ".."))
@@ -97,6 +99,19 @@ def investigate(files, *more):
     if result.returncode not in (DONE, INCOMPLETE):
         raise AssertionError(f"investigate {files}: exit status {result.returncode}: {result.stderr}")
     return json.loads(result.stdout), result.returncode
+
+
+def wait_listening(process, address, seconds=60):
+    """Returns when `process` takes connections at tcp://HOST:PORT. Before that a signal can come so early that no
+    program could have asked for it yet, and it ends the process as the system's default says."""
+    host, port = address[len("tcp://"):].rsplit(":", 1)
+    end = time.monotonic() + seconds
+    while process.poll() is None and time.monotonic() < end:
+        with socket.socket() as probe:
+            if probe.connect_ex((host, int(port))) == 0:
+                return
+        time.sleep(0.02)
+    raise AssertionError(f"nothing listens at {address}; exit status {process.poll()}")
 
 
 def unpacked(path, folder):

@@ -38,6 +38,7 @@ class Database(harness.ProgramTest):
             stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
 
     def stop(self, how=signal.SIGTERM):
+        harness.wait_listening(self.collector, self.address)
         self.collector.send_signal(how)
         _, words = self.collector.communicate(timeout=60)
         return self.collector.returncode, words.decode()

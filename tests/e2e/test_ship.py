@@ -35,6 +35,7 @@ class Collector:
 
     def stop(self):
         if self.process.poll() is None:
+            harness.wait_listening(self.process, self.address)
             self.process.send_signal(signal.SIGTERM)
         status = self.process.wait(timeout=60)
         self.errors.close()
