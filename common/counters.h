@@ -67,7 +67,12 @@ namespace keytrail {
   X(kCapInflatedBytes, "cap_inflated_bytes")               \
   X(kCapPendingRequests, "cap_pending_requests")           \
   X(kCapFacts, "cap_facts")                                \
-  X(kCapEncapsulations, "cap_encapsulations")
+  X(kCapEncapsulations, "cap_encapsulations")              \
+  X(kIpDatagramsReassembled, "ip_datagrams_reassembled")   \
+  X(kIpDatagramsIncomplete, "ip_datagrams_incomplete")     \
+  X(kIpDatagramsConflicting, "ip_datagrams_conflicting")   \
+  X(kIpFragmentsRepeated, "ip_fragments_repeated")         \
+  X(kCapFragments, "cap_fragments")
 
 enum class Counter : uint16_t {
 #define KEYTRAIL_X(id, name) id,

@@ -46,6 +46,16 @@ inline constexpr int64_t kClosedConnectionNs = 60'000'000'000;
 // packet --------------------------------------------------------------------------------------------------
 // VLAN tags, tunnels and IPv6 extension headers nested in one packet.
 inline constexpr int kMaxEncapsulations = 8;
+// IP datagrams that wait for fragments, and their bytes: a busy tunnel has a few hundred on their way, and a
+// datagram has at most 64 KiB.
+inline constexpr size_t kMaxFragmentedDatagrams = 4096;
+inline constexpr size_t kMaxFragmentBytes = 16u << 20;
+// Fragments of one datagram are sent in one go. A datagram that is not complete after this time never will
+// be, and its number (16 bits in IPv4) comes round: old and new fragments must not meet.
+inline constexpr int64_t kFragmentTimeoutNs = 5'000'000'000;
+// A datagram that was complete is remembered this long: a capture on several devices sees each fragment again
+// within milliseconds, and a lonely copy would meet the next datagram of that number.
+inline constexpr int64_t kFragmentCopiesNs = 100'000'000;
 
 // http2 ---------------------------------------------------------------------------------------------------
 // Bytes looked at before a connection is said not to be HTTP/2.
