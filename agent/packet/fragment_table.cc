@@ -22,10 +22,11 @@ bool FragmentTable::Expired(const Pending& pending) const {
   return now_ - pending.since_ns > allowed;
 }
 
+// Swapped, not assigned: an empty list assigned to a vector keeps its memory.
 void FragmentTable::FreeBytes(Pending& pending) {
   bytes_ -= CostOf(pending);
-  pending.bytes = {};
-  pending.units = {};
+  std::vector<uint8_t>().swap(pending.bytes);
+  std::vector<uint64_t>().swap(pending.units);
 }
 
 void FragmentTable::Drop(Age::iterator at, Counter why) {
@@ -72,10 +73,9 @@ std::optional<FragmentTable::Datagram> FragmentTable::Add(TimeNs time, const Fra
     return std::nullopt;
   }
   counters_.Add(Counter::kIpDatagramsReassembled);
-  bytes_ -= CostOf(pending);
+  bytes_ -= pending.bytes.capacity();
   Datagram whole{pending.protocol, std::move(pending.bytes)};
-  pending.bytes = {};
-  pending.units = {};
+  FreeBytes(pending);
   pending.state = Pending::State::kWhole;
   pending.since_ns = now_;
   return whole;

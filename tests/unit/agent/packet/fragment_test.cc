@@ -354,10 +354,15 @@ TEST(Fragments, Caps) {
     ASSERT_LE(table.bytes(), limits::kMaxFragmentBytes);
   }
   EXPECT_GT(counters.Get(Counter::kCapFragments), 700u);
-  // It goes on: a datagram that comes whole now is handed out.
-  key.id = 5000;
-  EXPECT_FALSE(add(0));
-  EXPECT_TRUE(table.Add(TimeNs{1}, key, {1480, false, 6, bytes}).has_value());
+  // It goes on: a datagram that comes whole now is handed out, and nothing of it stays.
+  const uint64_t hits = counters.Get(Counter::kCapFragments);
+  table.Finish();
+  for (key.id = 5000; key.id < 7000; ++key.id) {
+    EXPECT_FALSE(add(0));
+    EXPECT_TRUE(table.Add(TimeNs{1}, key, {1480, false, 6, bytes}).has_value());
+    EXPECT_EQ(table.bytes(), 0u);
+  }
+  EXPECT_EQ(counters.Get(Counter::kCapFragments), hits);
   // Nobody's memory may be larger than the cap, whatever that is.
   for (const FragmentCaps caps : {FragmentCaps{1, 1}, FragmentCaps{0, 0}, FragmentCaps{2, 5000}}) {
     FragmentTable small(counters, caps);

@@ -134,6 +134,9 @@ TEST(PacketDecoder, Ipv4Details) {
   // Offload: a total length of 0, and more than 64 KiB behind it.
   const std::string big(100000, 'x');
   ExpectSegment(Decode(kEthernet, Ethernet(0x0800, Ipv4({.total_length = 0}, Tcp(kTcp, big)))), big);
+  // The largest that says its length.
+  const std::string full(65535 - 40, 'y');
+  ExpectSegment(Decode(kEthernet, Ethernet(0x0800, Packet4(full))), full);
 }
 
 TEST(PacketDecoder, Ipv6Details) {
@@ -156,6 +159,11 @@ TEST(PacketDecoder, Ipv6Details) {
   const std::string big(100000, 'x');
   ExpectSegment(Decode(kEthernet, Ethernet(0x86DD, Ipv6({.payload_length = 0}, Tcp(kTcp, big)))), big, from,
                 to);
+  // Linux's BIG TCP says the length in a jumbo payload option (RFC 2675).
+  const std::string jumbo = std::string("\x06\x00\xC2\x04", 4) + Be32(static_cast<uint32_t>(big.size() + 28));
+  ExpectSegment(Decode(kEthernet, Ethernet(0x86DD, Ipv6({.next_header = 0, .payload_length = 0},
+                                                        jumbo + Tcp(kTcp, big)))),
+                big, from, to);
   std::string deep = tcp;
   for (int i = 0; i <= limits::kMaxEncapsulations; ++i) deep = Ipv6Extension(i == 0 ? 6 : 60, 0, deep);
   ExpectOnly(decode(60, deep), Counter::kCapEncapsulations);
