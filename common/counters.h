@@ -72,7 +72,8 @@ namespace keytrail {
   X(kIpDatagramsIncomplete, "ip_datagrams_incomplete")     \
   X(kIpDatagramsConflicting, "ip_datagrams_conflicting")   \
   X(kIpFragmentsRepeated, "ip_fragments_repeated")         \
-  X(kCapFragments, "cap_fragments")
+  X(kCapFragments, "cap_fragments")                        \
+  X(kCapInterfaces, "cap_interfaces")
 
 enum class Counter : uint16_t {
 #define KEYTRAIL_X(id, name) id,

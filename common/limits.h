@@ -10,6 +10,10 @@ namespace keytrail::limits {
 // capture -------------------------------------------------------------------------------------------------
 // Largest snapshot length that we ask for: libpcap's own maximum, so that offloaded 64 KiB segments fit.
 inline constexpr int kSnapLen = 262144;
+// One block of a pcapng file: libpcap's own maximum. A larger one is damage, or nothing that we want.
+inline constexpr size_t kMaxCaptureBlockBytes = 16u << 20;
+// Interfaces of one pcapng section; a merged file has one for each file that went into it.
+inline constexpr size_t kMaxCaptureInterfaces = 4096;
 
 // tcp -----------------------------------------------------------------------------------------------------
 // A host of a large cluster has tens of thousands of connections; one costs about 1 KiB when idle.

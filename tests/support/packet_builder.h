@@ -157,9 +157,8 @@ inline std::string PcapFile(int link_type, const std::vector<FilePacket>& packet
 }
 
 // pcapng (draft-ietf-opsawg-pcapng): one section, one interface with nanosecond stamps, enhanced packet
-// blocks. `second_link_type` >= 0 adds another interface (without packets).
-inline std::string PcapngFile(int link_type, const std::vector<FilePacket>& packets,
-                              int second_link_type = -1) {
+// blocks.
+inline std::string PcapngFile(int link_type, const std::vector<FilePacket>& packets) {
   const auto n16 = [](uint64_t v) { return Number(v, 2, false); };
   const auto n32 = [](uint64_t v) { return Number(v, 4, false); };
   const auto block = [&](uint32_t type, std::string body) {
@@ -173,7 +172,6 @@ inline std::string PcapngFile(int link_type, const std::vector<FilePacket>& pack
   };
   std::string file = block(0x0A0D0D0A, n32(0x1A2B3C4D) + n16(1) + n16(0) + Number(~uint64_t{0}, 8, false));
   file += interface(link_type);
-  if (second_link_type >= 0) file += interface(second_link_type);
   for (const FilePacket& p : packets) {
     const auto ns = static_cast<uint64_t>(p.ns);
     file += block(6, n32(0) + n32(ns >> 32) + n32(ns & 0xFFFFFFFF) + n32(p.bytes.size()) +
