@@ -73,7 +73,11 @@ namespace keytrail {
   X(kIpDatagramsConflicting, "ip_datagrams_conflicting")   \
   X(kIpFragmentsRepeated, "ip_fragments_repeated")         \
   X(kCapFragments, "cap_fragments")                        \
-  X(kCapInterfaces, "cap_interfaces")
+  X(kCapInterfaces, "cap_interfaces")                      \
+  X(kCapHeldSegments, "cap_held_segments")                 \
+  X(kCapDetectBytes, "cap_detect_bytes")                   \
+  X(kConnectionsIdle, "connections_idle")                  \
+  X(kClosedConnectionsForgotten, "closed_connections_forgotten")
 
 enum class Counter : uint16_t {
 #define KEYTRAIL_X(id, name) id,

@@ -20,7 +20,8 @@ inline constexpr size_t kMaxCaptureInterfaces = 4096;
 inline constexpr size_t kMaxConnections = 65536;
 // Out-of-order bytes held for one direction of one connection: several times the largest window seen.
 inline constexpr size_t kMaxHeldBytesPerDirection = 4u << 20;
-// ... and their number: tiny segments cost more than their bytes.
+// ... and their number: tiny segments cost more than their bytes, and a place among them is searched one by
+// one.
 inline constexpr size_t kMaxHeldSegmentsPerDirection = 8192;
 // ... and bytes for all connections together.
 inline constexpr size_t kMaxHeldBytes = 64u << 20;

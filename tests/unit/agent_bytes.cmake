@@ -1,4 +1,5 @@
 keytrail_test(tcp_tracker_test SOURCES unit/agent/tcp/tcp_tracker_test.cc DEPENDS agent_tcp)
+keytrail_test(tcp_caps_test SOURCES unit/agent/tcp/caps_test.cc DEPENDS agent_tcp)
 keytrail_test(tcp_order_test SOURCES unit/agent/tcp/tcp_order_test.cc DEPENDS agent_tcp)
 keytrail_test(packet_decoder_test SOURCES unit/agent/packet/packet_decoder_test.cc DEPENDS agent_packet agent_capture)
 target_compile_definitions(packet_decoder_test PRIVATE
