@@ -100,6 +100,8 @@ inline constexpr size_t kMaxHeldFactBytes = 256u << 20;
 inline constexpr size_t kMaxStreams = 262144;
 // Names of methods that no schema has, remembered for counting.
 inline constexpr size_t kMaxForeignMethods = 4096;
+// ... and the bytes of their names: a path may be as long as a header block.
+inline constexpr size_t kMaxForeignMethodBytes = 4u << 20;
 // Bytes of one stream that are kept while its message boundaries are looked for (after a loss, or joined
 // late): a message that is larger cannot prove the place where it begins.
 inline constexpr size_t kMaxSearchedMessageBytes = 4u << 20;
