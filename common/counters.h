@@ -77,7 +77,9 @@ namespace keytrail {
   X(kCapHeldSegments, "cap_held_segments")                 \
   X(kCapDetectBytes, "cap_detect_bytes")                   \
   X(kConnectionsIdle, "connections_idle")                  \
-  X(kClosedConnectionsForgotten, "closed_connections_forgotten")
+  X(kConnectionsForgotten, "connections_forgotten")        \
+  X(kCapOpenBlocks, "cap_open_blocks")                     \
+  X(kCapHeaderTables, "cap_header_tables")
 
 enum class Counter : uint16_t {
 #define KEYTRAIL_X(id, name) id,

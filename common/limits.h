@@ -65,8 +65,6 @@ inline constexpr int64_t kFragmentCopiesNs = 100'000'000;
 // http2 ---------------------------------------------------------------------------------------------------
 // Bytes looked at before a connection is said not to be HTTP/2.
 inline constexpr size_t kMaxDetectBytes = 65536;
-// A header block with its CONTINUATIONs. gRPC's own default is 8 KiB (grpc-go), 16 KiB (C-core).
-inline constexpr size_t kMaxHeaderBlockBytes = 256u << 10;
 // ... of all connections together: thousands of connections that are not HTTP/2 may be open when we come.
 // Beyond it a search looks back this far only, which is several small frames.
 inline constexpr size_t kMaxDetectBytesTotal = 16u << 20;
@@ -74,12 +72,20 @@ inline constexpr size_t kMinDetectBytes = 2048;
 // Bytes of one direction searched in vain, in windows of kMaxDetectBytes, before a connection joined late is
 // left alone. One window may lie within a message of frames that say nothing new.
 inline constexpr size_t kMaxSearchBytes = 1u << 20;
+// A header block with its CONTINUATIONs. gRPC's own default is 8 KiB (grpc-go), 16 KiB (C-core).
+inline constexpr size_t kMaxHeaderBlockBytes = 256u << 10;
+// ... of all connections together, while they are open. Beyond it a block may have a few KiB, which is more than
+// the blocks of a call have.
+inline constexpr size_t kMaxOpenBlockBytes = 64u << 20;
 // The names and values of one header block, inflated (a bomb guard: one byte may stand for 4 KiB).
 inline constexpr size_t kMaxHeaderListBytes = 1u << 20;
 // SETTINGS_MAX_FRAME_SIZE may go up to 2^24-1 (RFC 9113 section 6.5.2).
 inline constexpr size_t kMaxFrameBytes = (1u << 24) - 1;
 // SETTINGS_HEADER_TABLE_SIZE that we follow; a peer may announce 4 GiB.
 inline constexpr size_t kMaxHeaderTableBytes = 1u << 20;
+// ... of all connections together, beyond the 4 KiB that every table has. Small entries take several times the
+// memory that HPACK counts for them.
+inline constexpr size_t kMaxHeaderTableBytesTotal = 32u << 20;
 
 // grpc ----------------------------------------------------------------------------------------------------
 // Open streams of one connection (TiKV's grpc-concurrent-stream is 1024, grpc-go's default 2^32-1).

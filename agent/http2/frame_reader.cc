@@ -14,6 +14,16 @@ constexpr uint16_t kSettingMaxFrameSize = 5;
 // A buffer that once held more is given back.
 constexpr size_t kKeptBytes = 4096;
 
+void Empty(std::vector<uint8_t>& buffer) {
+  buffer.clear();
+  if (buffer.capacity() > kKeptBytes) buffer.shrink_to_fit();
+}
+
+// A header block, or a frame that is read whole, may take this much.
+size_t Room(const FrameContext& context) {
+  return context.short_of_room ? kKeptBytes : limits::kMaxHeaderBlockBytes;
+}
+
 // Takes the PADDED and PRIORITY parts off (RFC 9113 section 6.2). False if the padding does not fit.
 bool StripHeaders(const FrameHeader& header, Bytes& payload) {
   size_t front = 0;
@@ -55,8 +65,8 @@ void FrameReader::Start() {
   rejected_ = 0;
   failed_ = false;
   block_stream_ = 0;
-  payload_.clear();
-  block_.clear();
+  Empty(payload_);
+  Empty(block_);
 }
 
 size_t FrameReader::Feed(const FrameContext& context, TimeNs time, Bytes bytes) {
@@ -101,6 +111,7 @@ bool FrameReader::IsExpected(const FrameContext& context) const {
 void FrameReader::BeginFrame(const FrameContext& context, TimeNs time) {
   context.counters.Add(Counter::kFrames);
   left_ = header_.length;
+  payload_cut_ = false;
   if (header_.type <= kFrameHeaders) {
     DirectionFacts& facts = context.facts.directions[context.direction];
     facts.newest_stream = std::max(facts.newest_stream, header_.stream);
@@ -154,7 +165,8 @@ size_t FrameReader::FeedPayload(const FrameContext& context, TimeNs time, Bytes 
     return n;
   }
   // A frame that a receiver would refuse as over-long is kept up to a cap and then fails as a header block.
-  const size_t room = limits::kMaxHeaderBlockBytes - std::min(limits::kMaxHeaderBlockBytes, payload_.size());
+  const size_t room = Room(context) - std::min(Room(context), payload_.size());
+  payload_cut_ = payload_cut_ || room < n;
   payload_.insert(payload_.end(), bytes.begin(), bytes.begin() + static_cast<ptrdiff_t>(std::min(n, room)));
   left_ -= static_cast<uint32_t>(n);
   if (left_ > 0) return n;
@@ -216,8 +228,16 @@ void FrameReader::EndFrame(const FrameContext& context, TimeNs time, Bytes paylo
   }
 }
 
+// What is missing of the block under way makes it undecodable when it ends.
+void FrameReader::DropBlock(const FrameContext& context) {
+  if (!block_over_cap_ && context.short_of_room) context.counters.Add(Counter::kCapOpenBlocks);
+  block_over_cap_ = true;
+  Empty(block_);
+}
+
 void FrameReader::ReadHeaders(const FrameContext& context, TimeNs time, Bytes payload) {
-  block_over_cap_ = header_.length > limits::kMaxHeaderBlockBytes;
+  block_over_cap_ = false;
+  if (payload_cut_ || header_.length > limits::kMaxHeaderBlockBytes) DropBlock(context);
   if (block_over_cap_) {
     payload = {};
   } else if (!StripHeaders(header_, payload)) {
@@ -230,21 +250,19 @@ void FrameReader::ReadHeaders(const FrameContext& context, TimeNs time, Bytes pa
   block_first_ = first_;
   if (header_.has(kFlagEndHeaders)) {
     EndBlock(context, time, payload);
+  } else if (payload.size() > Room(context)) {
+    DropBlock(context);
   } else {
     block_.assign(payload.begin(), payload.end());
   }
 }
 
 void FrameReader::ReadContinuation(const FrameContext& context, TimeNs time, Bytes payload) {
-  if (block_.size() + header_.length > limits::kMaxHeaderBlockBytes) {
-    block_over_cap_ = true;
-    block_.clear();
-  }
+  if (payload_cut_ || block_.size() + header_.length > Room(context)) DropBlock(context);
   if (!block_over_cap_) block_.insert(block_.end(), payload.begin(), payload.end());
   if (!header_.has(kFlagEndHeaders)) return;
   EndBlock(context, time, block_);
-  block_.clear();
-  if (block_.capacity() > kKeptBytes) block_.shrink_to_fit();
+  Empty(block_);
 }
 
 void FrameReader::EndBlock(const FrameContext& context, TimeNs time, Bytes block) {

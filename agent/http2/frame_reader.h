@@ -47,6 +47,7 @@ struct FrameContext {
   HeaderScratch& scratch;
   Http2Sink& sink;
   Counters& counters;
+  bool short_of_room;  // header blocks of all connections hold limits::kMaxOpenBlockBytes already
 };
 
 class FrameReader {
@@ -71,6 +72,9 @@ class FrameReader {
   uint32_t open_block_stream() const { return block_stream_; }
   TimeNs open_block_time() const { return block_first_; }
 
+  // Memory of the header block or frame under way.
+  size_t held_bytes() const { return payload_.capacity() + block_.capacity(); }
+
  private:
   bool IsExpected(const FrameContext& context) const;
   void BeginFrame(const FrameContext& context, TimeNs time);
@@ -78,6 +82,7 @@ class FrameReader {
   void ReadData(const FrameContext& context, TimeNs time, Bytes data);
   size_t FeedPayload(const FrameContext& context, TimeNs time, Bytes bytes);
   void EndFrame(const FrameContext& context, TimeNs time, Bytes payload);
+  void DropBlock(const FrameContext& context);
   void ReadHeaders(const FrameContext& context, TimeNs time, Bytes payload);
   void ReadContinuation(const FrameContext& context, TimeNs time, Bytes payload);
   void EndBlock(const FrameContext& context, TimeNs time, Bytes block);
@@ -101,6 +106,7 @@ class FrameReader {
   uint32_t left_ = 0;             // bytes of the state
   uint32_t pad_left_ = 0;         // padding after the content of DATA
   std::vector<uint8_t> payload_;  // kPayload: what has come so far, if it was split
+  bool payload_cut_ = false;      // ... up to a cap
 
   // The header block under way: the stream of its HEADERS, 0 if none.
   uint32_t block_stream_ = 0;

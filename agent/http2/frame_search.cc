@@ -174,6 +174,14 @@ void FrameSearch::Reconsider() {
   claims_.clear();
 }
 
+void FrameSearch::Shrink() {
+  Compact();
+  buffer_.shrink_to_fit();
+  pieces_.shrink_to_fit();
+  chains_.shrink_to_fit();
+  claims_.shrink_to_fit();
+}
+
 // Moves the front to the beginning of the buffer.
 void FrameSearch::Compact() {
   const size_t by = front_;

@@ -62,6 +62,13 @@ class FrameSearch {
   // Takes back the last `count` bytes that were consumed since the last Append.
   void GiveBack(size_t count);
   // Bytes skipped since the last call.
+  // What all this takes.
+  size_t memory() const {
+    return buffer_.capacity() + pieces_.capacity() * sizeof(Piece) + chains_.capacity() * sizeof(Chain) +
+           claims_.capacity() / 8;
+  }
+  // Gives back what the bytes that were given up took.
+  void Shrink();
   uint64_t TakeDropped() { return std::exchange(dropped_, 0); }
 
   // Forgets what was concluded so far: the next Find begins at the front, which is in the middle of a run.

@@ -148,7 +148,8 @@ bool HpackDecoder::Walk(Bytes block, uint32_t max_table_bytes, HeaderScratch& sc
   while (!block.empty()) {
     if (!ReadHpackInstruction(block, instruction)) return false;
     if (instruction.kind == Kind::kSizeUpdate) {
-      if (!scratch.fields.empty() || !ApplySizeUpdate(instruction.index, max_table_bytes)) return false;
+      if (!scratch.fields.empty() || !ApplySizeUpdate(instruction.index, max_table_bytes, scratch))
+        return false;
       continue;
     }
     if (instruction.kind == Kind::kIndexed) {
@@ -178,11 +179,14 @@ bool HpackDecoder::Walk(Bytes block, uint32_t max_table_bytes, HeaderScratch& sc
   return true;
 }
 
-bool HpackDecoder::ApplySizeUpdate(uint32_t bytes, uint32_t max_table_bytes) {
+bool HpackDecoder::ApplySizeUpdate(uint32_t bytes, uint32_t max_table_bytes, HeaderScratch& scratch) {
   if (bytes > max_table_bytes) return false;
-  if (bytes > limits::kMaxHeaderTableBytes) {
+  constexpr uint32_t kMost = limits::kMaxHeaderTableBytes;
+  const uint32_t allowed = scratch.short_of_room ? std::max(table_bytes_, kDefaultHeaderTableBytes) : kMost;
+  if (bytes > allowed) {
+    if (allowed != kMost) scratch.counters.Add(Counter::kCapHeaderTables);
     // The true table may now hold more than this one: what is evicted here is unknown, not invalid.
-    bytes = limits::kMaxHeaderTableBytes;
+    bytes = allowed;
     if (table_known_) {
       table_known_ = false;
       inserted_ = nghttp2_hd_inflate_get_num_table_entries(inflater_) - kStaticEntries;

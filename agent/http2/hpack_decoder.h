@@ -14,6 +14,7 @@
 // the same decoder.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <vector>
@@ -41,6 +42,7 @@ struct HeaderScratch {
   ByteArena arena;
   HeaderBlock block;
   uint64_t next_identity = 1;
+  bool short_of_room = false;  // the tables of all connections have limits::kMaxHeaderTableBytesTotal
 };
 
 class HpackDecoder {
@@ -60,10 +62,12 @@ class HpackDecoder {
   const HeaderBlock& Decode(Bytes block, uint32_t max_table_bytes, HeaderScratch& scratch);
 
   bool table_known() const { return table_known_; }
+  // What the table may take beyond the size that every one has.
+  size_t extra_table_bytes() const { return table_bytes_ - std::min(table_bytes_, kDefaultHeaderTableBytes); }
 
  private:
   bool Walk(Bytes block, uint32_t max_table_bytes, HeaderScratch& scratch);
-  bool ApplySizeUpdate(uint32_t bytes, uint32_t max_table_bytes);
+  bool ApplySizeUpdate(uint32_t bytes, uint32_t max_table_bytes, HeaderScratch& scratch);
   bool AddLiteral(const HpackInstruction& instruction, HeaderScratch& scratch);
   bool Lookup(uint32_t index, HeaderField& out, bool& in_table);
   bool Inflate(const HpackInstruction& instruction, bool name_known, HeaderField& out);

@@ -24,10 +24,18 @@ void Http2Connection::Append(int direction, TimeNs time, Bytes bytes) {
 
 void Http2Connection::CountHeld() {
   for (Direction& d : directions_) {
-    const size_t held = d.search != nullptr ? d.search->size() : 0;
+    const size_t held = d.search != nullptr ? d.search->memory() : 0;
     shared_.held_bytes += held - d.held;
     d.held = held;
   }
+}
+
+void Http2Connection::CountHeaders(Direction& d, size_t block, size_t table) {
+  shared_.block_bytes += block - d.block;
+  shared_.table_bytes += table - d.table;
+  d.block = block;
+  d.table = table;
+  shared_.scratch.short_of_room = shared_.table_bytes > limits::kMaxHeaderTableBytesTotal;
 }
 
 // Keeps the newest half of a full window.
@@ -39,6 +47,7 @@ void Http2Connection::Trim(int direction) {
   if (d.search->size() <= window) return;
   if (short_of_room) shared_.counters.Add(Counter::kCapDetectBytes);
   d.search->Drop(d.search->size() - window / 2);
+  if (short_of_room) d.search->Shrink();
   d.at_start = false;
 }
 
@@ -237,6 +246,7 @@ void Http2Connection::ReplayPiece(const ConnectionRef& ref, int direction) {
   const Bytes piece = d.search->FrontPiece();
   const size_t used = d.reader.Feed(Context(ref, direction), time, piece);
   d.search->Consume(used);
+  CountHeaders(d);
   if (!d.reader.failed()) return;
   shared_.counters.Add(Counter::kFramesMalformed);
   d.search->GiveBack(d.reader.rejected().size());
@@ -269,6 +279,7 @@ void Http2Connection::LoseFrames(const ConnectionRef& ref, int direction, TimeNs
   }
   d.reader.Start();
   d.hpack.Forget();
+  CountHeaders(d);
   d.mode = Mode::kSearch;
   facts_.directions[static_cast<size_t>(direction)].settings_complete = false;
   shared_.sink.OnLoss(ref, direction, time, lost, 0);
@@ -329,7 +340,10 @@ void Http2Connection::OnClose(const ConnectionRef& ref, TimeNs time, CloseReason
     TellSkipped(ref, i, time, 0);
   }
   if (is_http2) shared_.sink.OnEnd(ref, time, reason);
-  for (Direction& d : directions_) d.search.reset();
+  for (Direction& d : directions_) {
+    d.search.reset();
+    CountHeaders(d, 0, 0);
+  }
   CountHeld();
 }
 

@@ -14,6 +14,7 @@
 #include "agent/http2/hpack_decoder.h"
 #include "agent/http2/stream_events.h"
 #include "common/counters.h"
+#include "common/limits.h"
 
 namespace keytrail {
 
@@ -24,7 +25,9 @@ struct Http2Shared {
   Http2Sink& sink;
   Counters& counters;
   HeaderScratch scratch;
-  size_t held_bytes = 0;    // in the searches of all connections
+  size_t held_bytes = 0;    // memory of the searches of all connections
+  size_t block_bytes = 0;   // ... of their header blocks under way
+  size_t table_bytes = 0;   // what their header tables may take beyond the default
   uint64_t next_order = 0;  // of a held piece
 };
 
@@ -38,6 +41,7 @@ class Http2Connection {
     if (d.mode == Mode::kFrames) {
       const size_t used = d.reader.Feed(Context(ref, direction), time, bytes);
       if (d.reader.failed()) FallOut(ref, direction, time, bytes.subspan(used));
+      CountHeaders(d);
     } else if (d.mode != Mode::kIgnored) {
       Hold(ref, direction, time, bytes);
     }
@@ -63,18 +67,31 @@ class Http2Connection {
     HpackDecoder hpack;
     std::unique_ptr<FrameSearch> search;
     size_t held = 0;        // bytes counted in Http2Shared::held_bytes
+    size_t block = 0;       // ... in block_bytes
+    size_t table = 0;       // ... and in table_bytes
     uint64_t searched = 0;  // bytes held so far while undecided
     uint64_t skipped = 0;   // bytes given up while undecided
   };
 
   FrameContext Context(const ConnectionRef& ref, int direction) {
-    return {ref,          direction,       facts_, directions_[direction].hpack, shared_.scratch,
-            shared_.sink, shared_.counters};
+    return {ref,
+            direction,
+            facts_,
+            directions_[direction].hpack,
+            shared_.scratch,
+            shared_.sink,
+            shared_.counters,
+            shared_.block_bytes > limits::kMaxOpenBlockBytes};
   }
   void Hold(const ConnectionRef& ref, int direction, TimeNs time, Bytes bytes);
   void Append(int direction, TimeNs time, Bytes bytes);
   void Trim(int direction);
   void CountHeld();
+  void CountHeaders(Direction& d) {
+    if (d.reader.held_bytes() == d.block && d.hpack.extra_table_bytes() == d.table) return;
+    CountHeaders(d, d.reader.held_bytes(), d.hpack.extra_table_bytes());
+  }
+  void CountHeaders(Direction& d, size_t block, size_t table);
 
   void Decide(const ConnectionRef& ref, int direction, TimeNs time, Bytes newest);
   bool DecideByOpening(const ConnectionRef& ref, int direction, TimeNs time);

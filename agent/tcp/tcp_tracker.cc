@@ -192,7 +192,7 @@ void TcpTracker::State::Close(Connection& c, TimeNs time, CloseReason reason) {
   c.last_ns = now;
   closed.PushBack(c);
   if (closed.size() > limits::kMaxClosedConnections) {
-    counters.Add(Counter::kClosedConnectionsForgotten);
+    counters.Add(Counter::kConnectionsForgotten);
     Remove(*closed.front());
   }
 }

@@ -57,7 +57,8 @@ TEST(Http2Caps, WindowsOfAllConnections) {
     decoder.OnOpen(ref, TimeNs{0});
     decoder.OnBytes(ref, 0, TimeNs{0}, 0, AsBytes(noise));
   };
-  for (ref.slot = 0; ref.slot < fit; ++ref.slot) open();
+  // The windows take a little more than their bytes.
+  for (ref.slot = 0; ref.slot < fit / 2; ++ref.slot) open();
   EXPECT_EQ(counters.Get(Counter::kCapDetectBytes), 0u);
   for (; ref.slot < fit + 20; ++ref.slot) open();
   EXPECT_GT(counters.Get(Counter::kCapDetectBytes), 10u);
@@ -72,6 +73,57 @@ TEST(Http2Caps, WindowsOfAllConnections) {
     decoder.OnClose(ref, TimeNs{0}, CloseReason::kFin);
   }
   EXPECT_EQ(counters.Get(Counter::kConnectionsOther), fit + 20);
+}
+
+// Blocks that never end, and frames of blocks, on more connections than there is room for.
+TEST(Http2Caps, OpenHeaderBlocksOfAllConnections) {
+  Counters counters;
+  EventLog log;
+  log.log_fields = false;
+  Http2Decoder decoder(log, counters);
+  FlowKey key;
+  ConnectionRef ref;
+  ref.key = &key;
+  ref.opened_by = 0;
+  const auto send = [&](const std::string& bytes) { decoder.OnBytes(ref, 0, TimeNs{0}, 0, AsBytes(bytes)); };
+  const std::string start = kPreface + SettingsFrame({});
+  const std::string part(16000, '\x88');
+  std::string open = RawFrame(1, 0, 1, part);
+  for (size_t sent = part.size(); sent + part.size() <= limits::kMaxHeaderBlockBytes; sent += part.size()) {
+    open += RawFrame(9, 0, 1, part);
+  }
+  const auto fit = static_cast<uint32_t>(limits::kMaxOpenBlockBytes / limits::kMaxHeaderBlockBytes);
+  for (ref.slot = 0; ref.slot < 2 * fit; ++ref.slot) {
+    decoder.OnOpen(ref, TimeNs{0});
+    send(start + open.substr(0, open.size() - 100));
+  }
+  EXPECT_GT(counters.Get(Counter::kCapOpenBlocks), fit / 2);
+  EXPECT_LT(counters.Get(Counter::kCapOpenBlocks), 2 * fit);
+  // Small blocks are read while others are open.
+  decoder.OnOpen(ref, TimeNs{0});
+  send(start);
+  const std::string split = SplitHeaders(1, HpackInsert("a", "1") + HpackIndexed(3), 2, true);
+  for (const char c : split) send(std::string(1, c));
+  EXPECT_EQ(log.lines.back(), ">1 headers END");
+  // A large one is told as undecodable when it ends, and the connection goes on.
+  const std::string large = SplitHeaders(3, HpackLiteral("b", std::string(30000, 'x')), 15000);
+  send(large.substr(0, 9000));
+  send(large.substr(9000));
+  EXPECT_EQ(log.lines.back(), ">3 headers undecodable");
+  send(HeadersFrame(5, HpackIndexed(3)));
+  EXPECT_EQ(log.lines.back(), ">5 headers");
+  EXPECT_EQ(counters.Get(Counter::kFramesMalformed), 0u);
+  for (const uint32_t last = ref.slot; ref.slot <= last; --ref.slot) {
+    decoder.OnClose(ref, TimeNs{0}, CloseReason::kFin);
+  }
+  // All is given back.
+  const uint64_t before = counters.Get(Counter::kCapOpenBlocks);
+  ref.slot = 0;
+  decoder.OnOpen(ref, TimeNs{0});
+  send(start + large.substr(0, 9000));
+  send(large.substr(9000));
+  EXPECT_EQ(log.lines.back(), ">3 headers");
+  EXPECT_EQ(counters.Get(Counter::kCapOpenBlocks), before);
 }
 
 TEST(Http2Caps, HeaderListOfABlock) {
@@ -109,6 +161,48 @@ TEST(Http2Caps, HeaderTable) {
   EXPECT_EQ(session.Count(Counter::kHeaderBlocksMalformed), 0u);
   session.Send(0, HeadersFrame(last + 2, HpackInsert("c", "2") + HpackIndexed(62)));
   EXPECT_THAT(session.log.lines.back(), HasSubstr("[c: 2] [c: 2]"));
+}
+
+// Peers that allow and use large tables, on more connections than there is room for.
+TEST(Http2Caps, HeaderTablesOfAllConnections) {
+  Counters counters;
+  EventLog log;
+  Http2Decoder decoder(log, counters);
+  FlowKey key;
+  ConnectionRef ref;
+  ref.key = &key;
+  ref.opened_by = 0;
+  const uint32_t bytes = limits::kMaxHeaderTableBytes;
+  const auto open = [&] {
+    decoder.OnOpen(ref, TimeNs{0});
+    decoder.OnBytes(ref, 0, TimeNs{0}, 0, AsBytes(kPreface + SettingsFrame({})));
+    decoder.OnBytes(ref, 1, TimeNs{0}, 0, AsBytes(SettingsFrame({{1, bytes}})));
+    decoder.OnBytes(
+        ref, 0, TimeNs{0}, 0,
+        AsBytes(HeadersFrame(1, HpackSizeUpdate(bytes) + HpackInsert("a", "1") + HpackIndexed(62))));
+    EXPECT_EQ(log.lines.back(), ">1 headers [a: 1] [a: 1]");
+  };
+  const auto fit = static_cast<uint32_t>(limits::kMaxHeaderTableBytesTotal / bytes);
+  for (ref.slot = 0; ref.slot < fit; ++ref.slot) open();
+  EXPECT_EQ(counters.Get(Counter::kCapHeaderTables), 0u);
+  for (; ref.slot < fit + 9; ++ref.slot) open();
+  EXPECT_GT(counters.Get(Counter::kCapHeaderTables), 5u);
+  // The last one has the default size: what it has evicted is unknown, not damage.
+  --ref.slot;
+  const std::string value(1000, 'x');
+  for (uint32_t i = 0; i < 5; ++i) {
+    decoder.OnBytes(ref, 0, TimeNs{0}, 0, AsBytes(HeadersFrame(3 + 2 * i, HpackInsert("b", value))));
+  }
+  decoder.OnBytes(ref, 0, TimeNs{0}, 0, AsBytes(HeadersFrame(21, HpackIndexed(67))));
+  EXPECT_EQ(counters.Get(Counter::kHeaderFieldsUnknown), 1u);
+  EXPECT_EQ(counters.Get(Counter::kHeaderBlocksMalformed), 0u);
+  // Closed connections give their room back.
+  const uint64_t hits = counters.Get(Counter::kCapHeaderTables);
+  for (const uint32_t last = ref.slot; ref.slot <= last; --ref.slot) {
+    decoder.OnClose(ref, TimeNs{0}, CloseReason::kFin);
+  }
+  for (ref.slot = 0; ref.slot < fit; ++ref.slot) open();
+  EXPECT_EQ(counters.Get(Counter::kCapHeaderTables), hits);
 }
 
 // 24 bits say no more than the cap; a peer that announces more is believed up to it, one that announces

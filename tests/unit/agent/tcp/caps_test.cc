@@ -138,7 +138,7 @@ TEST_F(TcpCaps, ClosedConnectionsThatAreRemembered) {
     Open(c);
     Close(c);
   }
-  EXPECT_EQ(counters.Get(Counter::kClosedConnectionsForgotten), 10u);
+  EXPECT_EQ(counters.Get(Counter::kConnectionsForgotten), 10u);
   // A segment that comes late belongs to a connection that is over; of a forgotten one it looks like a new
   // one.
   Data(n, 1, "late");
@@ -159,7 +159,7 @@ TEST_F(TcpCaps, ClosedConnectionsAreForgottenInTime) {
   }
   tracker.Finish();
   EXPECT_EQ(sink.told.size(), 3u + 1u);  // the second straggler looks like a connection
-  EXPECT_EQ(counters.Get(Counter::kClosedConnectionsForgotten), 0u);
+  EXPECT_EQ(counters.Get(Counter::kConnectionsForgotten), 0u);
 }
 
 TEST_F(TcpCaps, IdleConnections) {
