@@ -9,6 +9,9 @@ add_test(NAME include_rule COMMAND ${Python3_EXECUTABLE} ${CMAKE_SOURCE_DIR}/tes
 add_test(NAME include_rule_self_test
          COMMAND ${Python3_EXECUTABLE} ${CMAKE_SOURCE_DIR}/tests/support/include_rule.py --self-test)
 
+add_test(NAME limits_doc COMMAND ${Python3_EXECUTABLE} -B ${CMAKE_SOURCE_DIR}/tests/support/limits_doc.py
+         ${CMAKE_SOURCE_DIR})
+
 add_test(NAME mutate COMMAND ${Python3_EXECUTABLE} -B ${CMAKE_SOURCE_DIR}/tests/support/mutate_test.py)
 
 # Under a sanitizer the programs are some ten times slower: the bundled captures must do.
