@@ -39,7 +39,7 @@ void CallWriter::Begin(const Connection& connection, const Stream& stream, CallK
   record_.kind = kind;
   if (stream.entry != nullptr && !stream.entry->path.empty()) {
     record_.method = stream.entry->path;
-    record_.method_from = MethodFrom::kHeader;
+    record_.method_from = stream.name_from;
   }
   record_.stream = stream.id;
   record_.forwarded = stream.forwarded;
@@ -184,6 +184,22 @@ void CallWriter::Sub(const Connection& connection, const Stream& stream, std::st
     MatchTaskErrors(*request->facts, *response->facts);
   }
   Emit(request == nullptr ? kNoType : request->type, response == nullptr ? kNoType : response->type);
+}
+
+void CallWriter::Amend(const Connection& connection, uint32_t stream, const MethodEntry& entry,
+                       MethodFrom from) {
+  record_ = CallRecord();
+  record_.connection = connection.serial;
+  const bool client_is_b = connection.request_direction() == 1;
+  record_.client = client_is_b ? connection.key->b : connection.key->a;
+  record_.server = client_is_b ? connection.key->a : connection.key->b;
+  record_.joined_at_start = connection.from_start;
+  record_.kind = CallKind::kAmend;
+  record_.method = entry.path;
+  record_.method_from = from;
+  record_.stream = stream;
+  counters_.Add(Counter::kAmendments);
+  sink_.OnCall(record_, kNoType, kNoType);
 }
 
 void CallWriter::Event(const Connection& connection, const Stream& stream, CallKind kind,
