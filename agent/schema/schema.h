@@ -71,10 +71,11 @@ struct StrictResult {
   uint32_t anchors = 0;         // submessages that nothing else is like
 
   // A valid encoding of this type or of a newer version of it: nothing speaks against it but numbers that the
-  // schema does not have.
+  // schema does not have, and zeroes (gogoproto writes fields of a type of its own even if they are empty, as
+  // coprocessor.Response.data).
   bool fits() const {
     return valid && wrong_wire_types == 0 && repeated_singular == 0 && oneof_conflicts == 0 &&
-           bad_bools == 0 && bad_strings == 0 && out_of_order == 0 && explicit_zeroes == 0;
+           bad_bools == 0 && bad_strings == 0 && out_of_order == 0;
   }
 };
 

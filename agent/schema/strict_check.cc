@@ -42,6 +42,7 @@ constexpr int kChildBits = 2;
 // A newer release may have it, but hardly many.
 constexpr int kUnknownFieldBits = -8;
 constexpr int kUnknownEnumBits = -4;
+constexpr int kZeroBits = -8;
 // A message is judged by its first fields: ten thousand keys prove no more than the first of them.
 constexpr uint32_t kWeighedFields = 96;
 
@@ -119,6 +120,10 @@ class Checker {
   StrictResult& result() { return r_; }
 
  private:
+  void Zero() {
+    ++r_.explicit_zeroes;
+    r_.bits += kZeroBits;
+  }
   void Worth(int bits) {
     if (r_.fields <= kWeighedFields) r_.bits += bits;
   }
@@ -130,17 +135,17 @@ class Checker {
         uint64_t value;
         p = wire::ReadVarint(p, end, value);
         if (!p) return nullptr;
-        if (zero_counts && value == 0) ++r_.explicit_zeroes;
+        if (zero_counts && value == 0) Zero();
         Number(field, child, value);
         return p;
       }
       case wire::kFixed64:
         if (end - p < 8) return nullptr;
-        if (zero_counts && std::all_of(p, p + 8, [](uint8_t b) { return b == 0; })) ++r_.explicit_zeroes;
+        if (zero_counts && std::all_of(p, p + 8, [](uint8_t b) { return b == 0; })) Zero();
         return p + 8;
       case wire::kFixed32:
         if (end - p < 4) return nullptr;
-        if (zero_counts && std::all_of(p, p + 4, [](uint8_t b) { return b == 0; })) ++r_.explicit_zeroes;
+        if (zero_counts && std::all_of(p, p + 4, [](uint8_t b) { return b == 0; })) Zero();
         return p + 4;
       case wire::kLen:
         break;
@@ -161,7 +166,7 @@ class Checker {
       --depth_;
       return at;
     }
-    if (zero_counts && length == 0) ++r_.explicit_zeroes;
+    if (zero_counts && length == 0) Zero();
     if (field.type == ValueType::kString) {
       if (!IsUtf8(Bytes(p, length))) ++r_.bad_strings;
       if (length >= kShortText && length < kLongText && IsPrintable(Bytes(p, length))) Worth(kTextBits);
