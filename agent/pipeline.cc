@@ -86,6 +86,7 @@ Status AgentPipeline::Run(const std::function<void()>& on_idle) {
   }
   if (!status.ok()) stopped_by_ = status.error();
   source_->ReadDrops(counters_);
+  rooms_->packets.Finish();
   rooms_->tcp.Finish();
   return status;
 }

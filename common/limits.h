@@ -10,13 +10,18 @@ namespace keytrail::limits {
 // capture -------------------------------------------------------------------------------------------------
 // Largest snapshot length that we ask for: libpcap's own maximum, so that offloaded 64 KiB segments fit.
 inline constexpr int kSnapLen = 262144;
+// One block of a pcapng file: libpcap's own maximum. A larger one is damage, or nothing that we want.
+inline constexpr size_t kMaxCaptureBlockBytes = 16u << 20;
+// Interfaces of one pcapng section; a merged file has one for each file that went into it.
+inline constexpr size_t kMaxCaptureInterfaces = 4096;
 
 // tcp -----------------------------------------------------------------------------------------------------
 // A host of a large cluster has tens of thousands of connections; one costs about 1 KiB when idle.
 inline constexpr size_t kMaxConnections = 65536;
 // Out-of-order bytes held for one direction of one connection: several times the largest window seen.
 inline constexpr size_t kMaxHeldBytesPerDirection = 4u << 20;
-// ... and their number: tiny segments cost more than their bytes.
+// ... and their number: tiny segments cost more than their bytes, and a place among them is searched one by
+// one.
 inline constexpr size_t kMaxHeldSegmentsPerDirection = 8192;
 // ... and bytes for all connections together.
 inline constexpr size_t kMaxHeldBytes = 64u << 20;
@@ -46,6 +51,16 @@ inline constexpr int64_t kClosedConnectionNs = 60'000'000'000;
 // packet --------------------------------------------------------------------------------------------------
 // VLAN tags, tunnels and IPv6 extension headers nested in one packet.
 inline constexpr int kMaxEncapsulations = 8;
+// IP datagrams that wait for fragments, and their bytes: a busy tunnel has a few hundred on their way, and a
+// datagram has at most 64 KiB.
+inline constexpr size_t kMaxFragmentedDatagrams = 4096;
+inline constexpr size_t kMaxFragmentBytes = 16u << 20;
+// Fragments of one datagram are sent in one go. A datagram that is not complete after this time never will
+// be, and its number (16 bits in IPv4) comes round: old and new fragments must not meet.
+inline constexpr int64_t kFragmentTimeoutNs = 5'000'000'000;
+// A datagram that was complete is remembered this long: a capture on several devices sees each fragment again
+// within milliseconds, and a lonely copy would meet the next datagram of that number.
+inline constexpr int64_t kFragmentCopiesNs = 100'000'000;
 
 // http2 ---------------------------------------------------------------------------------------------------
 // Bytes looked at before a connection is said not to be HTTP/2.
@@ -85,6 +100,8 @@ inline constexpr size_t kMaxHeldFactBytes = 256u << 20;
 inline constexpr size_t kMaxStreams = 262144;
 // Names of methods that no schema has, remembered for counting.
 inline constexpr size_t kMaxForeignMethods = 4096;
+// ... and the bytes of their names: a path may be as long as a header block.
+inline constexpr size_t kMaxForeignMethodBytes = 4u << 20;
 // Bytes of one stream that are kept while its message boundaries are looked for (after a loss, or joined
 // late): a message that is larger cannot prove the place where it begins.
 inline constexpr size_t kMaxSearchedMessageBytes = 4u << 20;

@@ -35,7 +35,8 @@ class PacketSource {
   // Makes Read() return kEnd soon. Async-signal-safe.
   virtual void Interrupt() = 0;
 
-  // Adds kernel and interface drops since the last call (live devices only).
+  // Adds what was lost since the last call: kernel and interface drops of a live device, interfaces of a file
+  // that were too many.
   virtual void ReadDrops(Counters& counters) = 0;
 };
 

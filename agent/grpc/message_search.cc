@@ -28,7 +28,10 @@ void MessageSearch::StartChain(size_t at, TimeNs time) {
     if (!c.alive) chain = &c;
   }
   if (chain == nullptr) {
-    if (chains_.size() == limits::kMaxSearchChains) return;
+    if (chains_.size() == limits::kMaxSearchChains) {
+      cap_hit_ = true;
+      return;
+    }
     chain = &chains_.emplace_back();
   }
   chain->alive = true;
@@ -55,7 +58,10 @@ void MessageSearch::Advance(Chain& chain, TimeNs time) {
     const uint32_t size = LoadBe32(prefix + 1);
     if (size > limits::kMaxSearchedMessageBytes) return Kill(chain);
     if (have - kMessagePrefixBytes < size) return;
-    if (chain.messages.size() == limits::kMaxSearchMessages) return Kill(chain);
+    if (chain.messages.size() == limits::kMaxSearchMessages) {
+      cap_hit_ = true;
+      return Kill(chain);
+    }
     chain.messages.push_back(
         Found{chain.next + kMessagePrefixBytes, size, prefix[0] == 1, chain.next_first, time});
     chain.some_body |= size != 0;

@@ -45,6 +45,7 @@ class MessageSearch {
   bool in_message() const { return live_chains_ != 0; }
   // With place_known: these are no gRPC messages.
   bool refuted() const { return refuted_; }
+  // Since the last call a cap has left out bytes, a place or messages.
   bool TakeCapHit() { return std::exchange(cap_hit_, false); }
 
  private:

@@ -7,9 +7,14 @@ namespace keytrail::grpc {
 MethodEntry* MethodDirectory::Find(std::string_view path, bool& over_cap) {
   if (const auto it = by_path_.find(path); it != by_path_.end()) return it->second;
   const Method* method = schema_.FindMethod(path);
-  if (method == nullptr && ++foreign_ > limits::kMaxForeignMethods) {
-    over_cap = true;
-    return &nameless_;
+  if (method == nullptr) {
+    if (foreign_ == limits::kMaxForeignMethods ||
+        path.size() > limits::kMaxForeignMethodBytes - foreign_bytes_) {
+      over_cap = true;
+      return &nameless_;
+    }
+    ++foreign_;
+    foreign_bytes_ += path.size();
   }
   MethodEntry& entry = entries_.emplace_back();
   entry.method = method;

@@ -26,8 +26,8 @@ class MethodDirectory {
  public:
   explicit MethodDirectory(const Schema& schema) : schema_(schema) {}
 
-  // Never null. Paths that no schema has are remembered up to limits::kMaxForeignMethods; `over_cap` is set
-  // for those beyond.
+  // Never null. Paths that no schema has are remembered up to limits::kMaxForeignMethods and
+  // kMaxForeignMethodBytes; `over_cap` is set for those beyond.
   MethodEntry* Find(std::string_view path, bool& over_cap);
 
   // Rebuilt from the entries: for the end of a run, not for every packet.
@@ -38,6 +38,7 @@ class MethodDirectory {
   std::deque<MethodEntry> entries_;
   std::unordered_map<std::string_view, MethodEntry*> by_path_;  // keys point into entries_
   size_t foreign_ = 0;
+  size_t foreign_bytes_ = 0;
   MethodEntry nameless_;
   std::map<std::string, PathCounts, std::less<>> counts_[2];
 };

@@ -34,9 +34,10 @@ void Http2Connection::CountHeld() {
 void Http2Connection::Trim(int direction) {
   Direction& d = directions_[direction];
   if (d.search == nullptr) return;
-  const size_t window =
-      shared_.held_bytes > limits::kMaxDetectBytesTotal ? limits::kMinDetectBytes : limits::kMaxDetectBytes;
+  const bool short_of_room = shared_.held_bytes > limits::kMaxDetectBytesTotal;
+  const size_t window = short_of_room ? limits::kMinDetectBytes : limits::kMaxDetectBytes;
   if (d.search->size() <= window) return;
+  if (short_of_room) shared_.counters.Add(Counter::kCapDetectBytes);
   d.search->Drop(d.search->size() - window / 2);
   d.at_start = false;
 }

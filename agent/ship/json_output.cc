@@ -436,7 +436,7 @@ std::string SummaryText(const RunSummary& summary) {
                       c == Counter::kGapBytes || c == Counter::kBytesSkipped ||
                       c == Counter::kFramesMalformed || c == Counter::kHeaderBlocksMalformed ||
                       c == Counter::kMessagesUndecodable || c == Counter::kRecordsDropped ||
-                      c == Counter::kIpFragments;
+                      c == Counter::kIpDatagramsIncomplete || c == Counter::kIpDatagramsConflicting;
     if (loss && counters.Get(c) != 0) {
       losses += (losses.empty() ? "" : ", ") + std::string(name) + "=" + count(c);
     }

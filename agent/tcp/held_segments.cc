@@ -61,6 +61,7 @@ HeldSegment* HeldQueue::LinkAfter(HeldSegment* before, HeldSegment* segment) {
   (before != nullptr ? before->next : head_) = segment;
   (segment->next != nullptr ? segment->next->previous : tail_) = segment;
   bytes_ += HeldPool::SizeOf(*segment);
+  ++segments_;
   return segment;
 }
 
@@ -137,6 +138,7 @@ HeldSegment* HeldQueue::PopFront() {
   head_ = held->next;
   (head_ != nullptr ? head_->previous : tail_) = nullptr;
   bytes_ -= HeldPool::SizeOf(*held);
+  --segments_;
   return held;
 }
 

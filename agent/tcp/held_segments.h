@@ -72,6 +72,7 @@ class HeldQueue {
   bool empty() const { return head_ == nullptr; }
   HeldSegment* front() const { return head_; }
   size_t bytes() const { return bytes_; }
+  size_t segments() const { return segments_; }
 
   // Takes the bytes of `like` (all fields but the links, `captured`, `fin` and
   // `size_class` are used) that no held segment
@@ -92,6 +93,7 @@ class HeldQueue {
   HeldSegment* head_ = nullptr;
   HeldSegment* tail_ = nullptr;
   size_t bytes_ = 0;
+  size_t segments_ = 0;
 };
 
 }  // namespace keytrail

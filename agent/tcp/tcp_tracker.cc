@@ -77,6 +77,7 @@ void TcpTracker::State::Tick() {
   }
   while (live.front() != nullptr && now - live.front()->last_ns >= limits::kIdleConnectionNs) {
     Connection& c = *live.front();
+    counters.Add(Counter::kConnectionsIdle);
     End(c, TimeNs{c.last_ns}, CloseReason::kIdle);
     Remove(c);
   }
@@ -190,7 +191,10 @@ void TcpTracker::State::Close(Connection& c, TimeNs time, CloseReason reason) {
   live.Remove(c);
   c.last_ns = now;
   closed.PushBack(c);
-  if (closed.size() > limits::kMaxClosedConnections) Remove(*closed.front());
+  if (closed.size() > limits::kMaxClosedConnections) {
+    counters.Add(Counter::kClosedConnectionsForgotten);
+    Remove(*closed.front());
+  }
 }
 
 void TcpTracker::State::Remove(Connection& c) {

@@ -64,7 +64,7 @@ struct TcpTracker::State {
   void GiveUp(Connection& c, int d, bool acknowledged_only);
   void GiveUpExpired(Connection& c);
   void EnforceCaps(Connection& c);
-  void Relieve(Connection& c, int d);
+  void Relieve(Connection& c, int d, Counter cap);
   // After anything that may have changed what is held.
   void UpdateStuck(Connection& c);
 

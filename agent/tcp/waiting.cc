@@ -196,17 +196,22 @@ void TcpTracker::State::GiveUpExpired(Connection& c) {
 
 void TcpTracker::State::EnforceCaps(Connection& c) {
   for (int d = 0; d < 2; ++d) {
-    while (!c.closed && c.half[d].held.bytes() > limits::kMaxHeldBytesPerDirection) Relieve(c, d);
+    const HeldQueue& held = c.half[d].held;
+    while (!c.closed && held.bytes() > limits::kMaxHeldBytesPerDirection)
+      Relieve(c, d, Counter::kCapHeldBytes);
+    while (!c.closed && held.segments() > limits::kMaxHeldSegmentsPerDirection) {
+      Relieve(c, d, Counter::kCapHeldSegments);
+    }
   }
   while (pool.bytes_in_use() > limits::kMaxHeldBytes && stuck.front() != nullptr) {
     Connection& longest = *stuck.front();
-    Relieve(longest, OlderHead(longest));
+    Relieve(longest, OlderHead(longest), Counter::kCapHeldBytes);
     if (&longest != &c && !longest.closed) UpdateFast(longest);
   }
 }
 
-void TcpTracker::State::Relieve(Connection& c, int d) {
-  counters.Add(Counter::kCapHeldBytes);
+void TcpTracker::State::Relieve(Connection& c, int d, Counter cap) {
+  counters.Add(cap);
   if (!c.settled) {
     Settle(c);
   } else {

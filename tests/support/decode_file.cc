@@ -32,6 +32,7 @@ Result<DecodedFile> DecodeFile(const std::string& path, const Schema& schema, co
     decoded.counters->Add(Counter::kBytes, packet.wire_length);
     packets.Feed(packet, tcp);
   }
+  packets.Finish();
   tcp.Finish();
   return decoded;
 }

@@ -49,12 +49,13 @@ struct Ipv4Fields {  // RFC 791 section 3.1
   std::string options = {};    // a multiple of 4 bytes
   uint16_t fragment = 0x4000;  // flags and offset: DF
   int total_length = -1;       // -1: the true one
+  uint16_t id = 7;
 };
 inline std::string Ipv4(const Ipv4Fields& f, const std::string& payload) {
   const size_t header = 20 + f.options.size();
   const auto total = f.total_length >= 0 ? static_cast<uint32_t>(f.total_length)
                                          : static_cast<uint32_t>(header + payload.size());
-  return std::string(1, static_cast<char>(0x40 | header / 4)) + '\0' + Be16(total) + Be16(7) +
+  return std::string(1, static_cast<char>(0x40 | header / 4)) + '\0' + Be16(total) + Be16(f.id) +
          Be16(f.fragment) + static_cast<char>(64) + static_cast<char>(f.protocol) + Be16(0) +
          std::string(f.source.begin(), f.source.end()) +
          std::string(f.destination.begin(), f.destination.end()) + f.options + payload;
@@ -83,9 +84,10 @@ inline std::string Ipv6Extension(uint8_t next_header, uint8_t units, const std::
          Zeros(6 + size_t{units} * 8) + payload;
 }
 // RFC 8200 section 4.5. `offset` in units of 8 bytes.
-inline std::string Ipv6Fragment(uint8_t next_header, uint16_t offset, bool more, const std::string& payload) {
+inline std::string Ipv6Fragment(uint8_t next_header, uint16_t offset, bool more, const std::string& payload,
+                                uint32_t id = 99) {
   return std::string(1, static_cast<char>(next_header)) + '\0' +
-         Be16(static_cast<uint32_t>(offset) << 3 | (more ? 1 : 0)) + Be32(99) + payload;
+         Be16(static_cast<uint32_t>(offset) << 3 | (more ? 1 : 0)) + Be32(id) + payload;
 }
 // RFC 4302 section 2: `words` of 4 bytes of integrity value.
 inline std::string AuthenticationHeader(uint8_t next_header, uint8_t words, const std::string& payload) {
@@ -155,9 +157,8 @@ inline std::string PcapFile(int link_type, const std::vector<FilePacket>& packet
 }
 
 // pcapng (draft-ietf-opsawg-pcapng): one section, one interface with nanosecond stamps, enhanced packet
-// blocks. `second_link_type` >= 0 adds another interface (without packets).
-inline std::string PcapngFile(int link_type, const std::vector<FilePacket>& packets,
-                              int second_link_type = -1) {
+// blocks.
+inline std::string PcapngFile(int link_type, const std::vector<FilePacket>& packets) {
   const auto n16 = [](uint64_t v) { return Number(v, 2, false); };
   const auto n32 = [](uint64_t v) { return Number(v, 4, false); };
   const auto block = [&](uint32_t type, std::string body) {
@@ -171,7 +172,6 @@ inline std::string PcapngFile(int link_type, const std::vector<FilePacket>& pack
   };
   std::string file = block(0x0A0D0D0A, n32(0x1A2B3C4D) + n16(1) + n16(0) + Number(~uint64_t{0}, 8, false));
   file += interface(link_type);
-  if (second_link_type >= 0) file += interface(second_link_type);
   for (const FilePacket& p : packets) {
     const auto ns = static_cast<uint64_t>(p.ns);
     file += block(6, n32(0) + n32(ns >> 32) + n32(ns & 0xFFFFFFFF) + n32(p.bytes.size()) +

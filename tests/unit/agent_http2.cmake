@@ -1,7 +1,7 @@
 keytrail_test(
   http2_frames_test
   SOURCES unit/agent/http2/frames_test.cc unit/agent/http2/protocol_test.cc unit/agent/http2/loss_test.cc
-          unit/agent/http2/hostile_test.cc
+          unit/agent/http2/hostile_test.cc unit/agent/http2/caps_test.cc
   DEPENDS agent_http2
   PRIVATE_DEPENDS PkgConfig::NGHTTP2)
 keytrail_test(

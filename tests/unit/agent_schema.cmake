@@ -1,6 +1,6 @@
 keytrail_test(error_text_test SOURCES unit/agent/schema/error_text_test.cc DEPENDS agent_schema)
 keytrail_test(schema_test SOURCES unit/agent/schema/schema_test.cc unit/agent/schema/raw_text_test.cc
-                      unit/agent/schema/wire_cursor_test.cc
+                      unit/agent/schema/wire_cursor_test.cc unit/agent/schema/caps_test.cc
               DEPENDS agent_schema PRIVATE_DEPENDS protobuf::libprotobuf)
 target_compile_definitions(schema_test PRIVATE KEYTRAIL_KVPROTO_DIR="${CMAKE_SOURCE_DIR}/proto/kvproto")
 keytrail_test(walker_test

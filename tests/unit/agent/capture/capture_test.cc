@@ -181,13 +181,6 @@ TEST_F(Capture, Filters) {
   EXPECT_NE(bad.error.find("syntax error"), std::string::npos) << bad.error;
 }
 
-// libpcap gives up here: it reads one link type a file. It must be said, not passed over.
-TEST_F(Capture, PcapngWithTwoLinkTypesIsRefusedAloud) {
-  const Seen seen = ReadAll(Put("two.pcapng", PcapngFile(1, SomePackets(), 113)));
-  EXPECT_NE(seen.error.find(Path("two.pcapng")), std::string::npos) << seen.error;
-  EXPECT_NE(seen.error.find("type"), std::string::npos) << seen.error;
-}
-
 // Standard input is read through a descriptor that the test puts in its place.
 class StandardInput {
  public:
@@ -240,7 +233,7 @@ TEST_F(Capture, StandardInput) {
 // `tcpdump -U -w - | keytrail-agent -r -`: packets are told as they come, not when a buffer is full.
 TEST_F(Capture, StandardInputIsReadAsItComes) {
   const std::string file = PcapFile(1, SomePackets(3));
-  for (const std::string& bytes : {file, keytrail::Zstd(file)}) {
+  for (const std::string& bytes : {file, keytrail::Zstd(file), PcapngFile(1, SomePackets(3))}) {
     StandardInput input;
     std::atomic<bool> read_all = false;
     bool waited = false;

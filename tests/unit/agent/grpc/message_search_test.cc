@@ -137,6 +137,40 @@ TEST(MessageSearch, GivesUpAtItsCap) {
   EXPECT_TRUE(searcher.Frame(Framed(Message(6))));
 }
 
+// All places that can be tried look like the start of a large message: another one waits until they are given
+// up.
+TEST(MessageSearch, PlacesThatAreTriedAreCapped) {
+  Searcher searcher;
+  const std::string decoy = std::string("\0\0\x30\0\0", 5) + "decoy";
+  for (size_t i = 0; i < limits::kMaxSearchChains; ++i) EXPECT_FALSE(searcher.Frame(decoy));
+  EXPECT_FALSE(searcher.search.TakeCapHit());
+  EXPECT_FALSE(searcher.Frame(Framed(Message(1))));
+  EXPECT_TRUE(searcher.search.TakeCapHit());
+  const std::string filler(16384, '\x7F');
+  for (size_t i = 0; i < limits::kMaxSearchedMessageBytes / filler.size() + 2; ++i) {
+    EXPECT_FALSE(searcher.Frame(filler));
+  }
+  EXPECT_TRUE(searcher.Frame(Framed(Message(2))));
+  EXPECT_EQ(searcher.bodies, std::vector<std::string>{Message(2)});
+}
+
+TEST(MessageSearch, MessagesThatAwaitTheirProofAreCapped) {
+  const std::string one = Framed("\x08\x01");
+  std::string frame;
+  for (size_t i = 0; i < limits::kMaxSearchMessages; ++i) frame += one;
+  {
+    Searcher searcher;
+    EXPECT_TRUE(searcher.Frame(frame));
+    EXPECT_EQ(searcher.bodies.size(), limits::kMaxSearchMessages);
+    EXPECT_FALSE(searcher.search.TakeCapHit());
+  }
+  Searcher searcher;
+  EXPECT_FALSE(searcher.Frame(frame + one));
+  EXPECT_TRUE(searcher.search.TakeCapHit());
+  EXPECT_TRUE(searcher.Frame(Framed(Message(3))));
+  EXPECT_EQ(searcher.bodies, std::vector<std::string>{Message(3)});
+}
+
 // Random bytes in frames of random sizes: never a message. Each frame that begins with 0 or 1 has some chance
 // of 2^-32 per start to look like one; the judge must not even be asked often.
 TEST(MessageSearch, RandomBytesAreNoMessages) {

@@ -1,5 +1,5 @@
-// PacketDecoder on packets that are built byte by byte as the RFCs say, on every way of cutting them, and
-// against tshark on the shared captures.
+// PacketDecoder (but for IP fragments: fragment_test.cc) on packets that are built byte by byte as the RFCs
+// say, on every way of cutting them, and against tshark on the shared captures.
 
 #include "agent/packet/packet_decoder.h"
 
@@ -134,6 +134,9 @@ TEST(PacketDecoder, Ipv4Details) {
   // Offload: a total length of 0, and more than 64 KiB behind it.
   const std::string big(100000, 'x');
   ExpectSegment(Decode(kEthernet, Ethernet(0x0800, Ipv4({.total_length = 0}, Tcp(kTcp, big)))), big);
+  // The largest that says its length.
+  const std::string full(65535 - 40, 'y');
+  ExpectSegment(Decode(kEthernet, Ethernet(0x0800, Packet4(full))), full);
 }
 
 TEST(PacketDecoder, Ipv6Details) {
@@ -156,22 +159,14 @@ TEST(PacketDecoder, Ipv6Details) {
   const std::string big(100000, 'x');
   ExpectSegment(Decode(kEthernet, Ethernet(0x86DD, Ipv6({.payload_length = 0}, Tcp(kTcp, big)))), big, from,
                 to);
+  // Linux's BIG TCP says the length in a jumbo payload option (RFC 2675).
+  const std::string jumbo = std::string("\x06\x00\xC2\x04", 4) + Be32(static_cast<uint32_t>(big.size() + 28));
+  ExpectSegment(Decode(kEthernet, Ethernet(0x86DD, Ipv6({.next_header = 0, .payload_length = 0},
+                                                        jumbo + Tcp(kTcp, big)))),
+                big, from, to);
   std::string deep = tcp;
   for (int i = 0; i <= limits::kMaxEncapsulations; ++i) deep = Ipv6Extension(i == 0 ? 6 : 60, 0, deep);
   ExpectOnly(decode(60, deep), Counter::kCapEncapsulations);
-}
-
-TEST(PacketDecoder, FragmentsAreCountedAndDropped) {
-  const std::string tcp = Tcp(kTcp, std::string(64, 'x'));
-  for (uint16_t fragment : {0x2000, 0x2001, 0x0001, 0x1FFF}) {
-    ExpectOnly(Decode(kEthernet, Ethernet(0x0800, Ipv4({.fragment = fragment}, tcp))), Counter::kIpFragments);
-  }
-  const auto six = [&](uint16_t offset, bool more) {
-    return Decode(kEthernet, Ethernet(0x86DD, Ipv6({.next_header = 44}, Ipv6Fragment(6, offset, more, tcp))));
-  };
-  ExpectOnly(six(0, true), Counter::kIpFragments);
-  ExpectOnly(six(9, true), Counter::kIpFragments);
-  ExpectOnly(six(9, false), Counter::kIpFragments);
 }
 
 TEST(PacketDecoder, Tunnels) {
@@ -203,6 +198,9 @@ TEST(PacketDecoder, Tunnels) {
   ExpectSegment(outer4(41, Packet6()), "hello", "[fd00::1]:40312", "[fd00::2]:20160");
   ExpectSegment(outer4(17, Udp(4789, Vxlan(1, Ethernet(0x8100, VlanTag(3, 0x0800, Packet4()))))), "hello");
   ExpectOnly(outer4(47, Gre(0x0001, 0x880B, Packet4())), Counter::kPacketsNotTcp);  // PPTP
+  ExpectOnly(outer4(47, Gre(0x4000, 0x0800, Packet4())), Counter::kPacketsNotTcp);  // source routes
+  // A group policy beside the VXLAN number.
+  ExpectSegment(outer4(17, Udp(4789, Be32(0x88000017) + Be32(77 << 8) + frame)), "hello");
   // Something else on the port.
   ExpectOnly(outer4(17, Udp(4789, "short")), Counter::kPacketsNotTcp);
   ExpectOnly(outer4(17, Udp(4789, "GET / HTTP/1.1" + frame)), Counter::kPacketsNotTcp);
@@ -236,14 +234,35 @@ TEST(PacketDecoder, OtherProtocolsAndDamage) {
 // headers decide alone whether there is a segment.
 TEST(PacketDecoder, EverySnapshotLength) {
   const std::string payload = "0123456789";
-  for (const std::string& whole :
-       {Ethernet(0x0800, Ipv4({.options = Zeros(8)}, Tcp(kTcp, payload))),
-        Ethernet(0x86DD, Ipv6({.next_header = 0}, Ipv6Extension(6, 1, Tcp(kTcp, payload)))),
-        Ethernet(0x0800, Ipv4({.protocol = 17}, Udp(4789, Vxlan(1, Ethernet(0x0800, Packet4(payload))))))}) {
+  const std::string packet = Packet4(payload);
+  const std::string frame = Ethernet(0x0800, packet);
+  const auto on = [](uint8_t protocol, const std::string& rest) {
+    return Ethernet(0x0800, Ipv4({.protocol = protocol}, rest));
+  };
+  const std::vector<std::pair<int, std::string>> packets = {
+      {kEthernet, Ethernet(0x0800, Ipv4({.options = Zeros(8)}, Tcp(kTcp, payload)))},
+      {kEthernet, Ethernet(0x86DD, Ipv6({.next_header = 0}, Ipv6Extension(6, 1, Tcp(kTcp, payload))))},
+      {kEthernet,
+       Ethernet(0x86DD, Ipv6({.next_header = 51},
+                             AuthenticationHeader(44, 3, Ipv6Fragment(6, 0, false, Tcp(kTcp, payload)))))},
+      {kEthernet, Ethernet(0x88A8, VlanTag(9, 0x8100, VlanTag(5, 0x0800, packet)))},
+      {113, LinuxSll(0x0800, packet)},
+      {276, LinuxSll2(0x86DD, Packet6(payload))},
+      {0, Number(2, 4, false) + packet},
+      {108, Number(24, 4, true) + Packet6(payload)},
+      {101, packet},
+      {229, Packet6(payload)},
+      {kEthernet, on(17, Udp(4789, Vxlan(1, frame)))},
+      {kEthernet, on(17, Udp(6081, Geneve(0x6558, Zeros(12), frame)))},
+      {kEthernet, on(17, Udp(6081, Geneve(0x0800, "", packet)))},
+      {kEthernet, on(47, Gre(0xB000, 0x6558, frame))},
+      {kEthernet, on(47, Gre(0, 0x86DD, Packet6(payload)))},
+      {kEthernet, on(4, packet)}};
+  for (const auto& [link_type, whole] : packets) {
     const size_t headers = whole.size() - payload.size();
     for (size_t n = 0; n < whole.size(); ++n) {
-      const Outcome outcome = Decode(kEthernet, whole.substr(0, n), static_cast<uint32_t>(whole.size()));
-      EXPECT_EQ(outcome.counters.Get(Counter::kPacketsCut), 1u) << n;
+      const Outcome outcome = Decode(link_type, whole.substr(0, n), static_cast<uint32_t>(whole.size()));
+      EXPECT_EQ(outcome.counters.Get(Counter::kPacketsCut), 1u) << link_type << " " << n;
       EXPECT_EQ(outcome.counters.Get(Counter::kPacketsMalformed), 0u) << n;
       ASSERT_EQ(outcome.sink.segments.size(), n >= headers ? 1u : 0u) << n;
       if (n < headers) continue;
