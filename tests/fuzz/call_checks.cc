@@ -13,7 +13,7 @@ const Schema& TheSchema() {
   return *schema;
 }
 
-void CheckFacts(const MessageFacts& facts) {
+void CheckReferences(const MessageFacts& facts) {
   for (const KeyItem& item : facts.keys) {
     Touch(item.start);
     Touch(item.end);
@@ -22,7 +22,6 @@ void CheckFacts(const MessageFacts& facts) {
   for (const RegionStatement& s : facts.statements) {
     Touch(s.start);
     Touch(s.end);
-    KEYTRAIL_REQUIRE(s.region_id != 0);  // a region without an id is no statement
     KEYTRAIL_REQUIRE(size_t{s.first_peer} + s.peer_count <= facts.peers.size());
   }
   for (const ErrorFact& e : facts.errors) {
@@ -34,6 +33,12 @@ void CheckFacts(const MessageFacts& facts) {
   Touch(facts.resource_group_tag);
   Touch(facts.request_source);
   Touch(facts.caller);
+}
+
+void CheckFacts(const MessageFacts& facts) {
+  CheckReferences(facts);
+  // A region without an id is no statement.
+  for (const RegionStatement& s : facts.statements) KEYTRAIL_REQUIRE(s.region_id != 0);
 }
 
 void CallChecks::CheckCall(const CallRecord& call) const {

@@ -11,6 +11,8 @@ namespace keytrail::fuzz {
 const Schema& TheSchema();
 
 // Spans can be read, and indices lie in their lists.
+void CheckReferences(const MessageFacts& facts);
+// The same, and what the walker promises besides.
 void CheckFacts(const MessageFacts& facts);
 
 // Looks at every record; what was told also has to pass the wire between agent and collector unharmed.

@@ -160,7 +160,15 @@ class Recorder final : public ByteSink, public Http2Sink, public CallSink {
       if (error.from_text && ++texts_ <= 20) folder_.Add("error_text", ToString(error.text));
     }
   }
-  void OnCall(const CallRecord&, MessageType, MessageType) override {}
+  void OnCall(const CallRecord& call, MessageType, MessageType) override {
+    encoder_.Add(call);
+    if (encoder_.records() < 3) return;
+    const std::string payload = encoder_.Finish();
+    if (++batches_ % 20 != 0 || payload.size() > kMaxSeed) return;
+    folder_.Add("records", One(0) + payload);
+    const std::string packed = CompressBatch(payload);
+    if (batches_ % 200 == 0) folder_.Add("records", One(1) + Two(payload.size()) + packed);
+  }
 
   void AddMessage(const std::string& name, const std::string& message) {
     const auto at = std::lower_bound(type_names().begin(), type_names().end(), name);
@@ -231,6 +239,8 @@ class Recorder final : public ByteSink, public Http2Sink, public CallSink {
   std::map<uint64_t, Seen> seen_;
   std::map<std::string, int> messages_;
   int texts_ = 0;
+  int batches_ = 0;
+  BatchEncoder encoder_;
   t::MessageMaker maker_{7};
   std::vector<std::string> names_;
   GrpcDecoder grpc_;
