@@ -39,6 +39,7 @@ target_link_libraries(keytrail_fuzz_http2_target PUBLIC keytrail_options keytrai
 
 keytrail_fuzz(packet SOURCES fuzz/packet_target.cc DEPENDS agent_packet)
 keytrail_fuzz(tcp SOURCES fuzz/tcp_target.cc DEPENDS agent_tcp)
+keytrail_fuzz(tcp_whole SOURCES fuzz/tcp_whole_target.cc DEPENDS agent_tcp)
 keytrail_fuzz(http2_start SOURCES fuzz/http2_start_target.cc DEPENDS fuzz_http2_target)
 keytrail_fuzz(http2_late SOURCES fuzz/http2_late_target.cc DEPENDS fuzz_http2_target)
 keytrail_fuzz(grpc SOURCES fuzz/grpc_target.cc DEPENDS fuzz_call_checks)

@@ -75,6 +75,11 @@ class Block {
     block_.fields = fields_;
     return block_;
   }
+  // 0: the client's, 1: the server's, -1: nobody knows.
+  int sender() const {
+    if (block_.http_status >= 0) return 1;
+    return block_.method.empty() && block_.path.empty() ? -1 : 0;
+  }
   // Equal for equal fields.
   std::string Text() const {
     std::string text;
@@ -244,6 +249,11 @@ class Run {
 
   void Headers(int d, uint32_t stream, Block& block, bool with_identity, bool end_stream) {
     CloseFrame(d);
+    // Who the client is is told before the block that says so.
+    if (client_ < 0 && block.sender() >= 0) {
+      client_ = block.sender() == 0 ? d : 1 - d;
+      decoder_.OnClientKnown(ref_, client_);
+    }
     HeaderBlock& told = block.get();
     if (with_identity && !told.undecodable) {
       told.identity = identities_[d].emplace(block.Text(), identities_[d].size() + 1).first->second;

@@ -358,6 +358,23 @@ void AddTcp(Folder& folder) {
                         Seg(1, 17, 1, 0));
 }
 
+// The form of tcp_whole_target.cc.
+void AddTcpWhole(Folder& folder) {
+  const auto seg = [](unsigned what, unsigned step, unsigned length, int sequence = 0, int ack = 0) {
+    return One(what) + One(step) + One(length) + One(static_cast<uint8_t>(sequence)) +
+           One(static_cast<uint8_t>(ack));
+  };
+  const std::string head("\0\0\x10\0\xFF\xFF\xFF\xA0", 8);
+  const std::string talk = seg(0, 2, 30) + seg(1, 2, 80) + seg(0, 2, 9) + seg(0x41, 2, 0);
+  folder.Add("tcp_whole", head + talk + talk);
+  // A hole that is filled, that is given up, bytes sent again in another cut, the other direction first.
+  folder.Add("tcp_whole", head + talk + seg(2, 2, 12, 40) + seg(2, 2, 32, -60) + talk);
+  folder.Add("tcp_whole",
+             head + talk + seg(2, 2, 12, 40) + seg(0x41, 2, 0) + seg(0, 7, 20) + seg(2, 2, 10, -100) + talk);
+  folder.Add("tcp_whole", head + talk + seg(2, 2, 100, -70) + seg(2, 2, 100, -120) + talk);
+  folder.Add("tcp_whole", head + seg(9, 2, 60, 0, 50) + seg(0, 4, 42) + talk + seg(9, 6, 60, 0, 100) + talk);
+}
+
 void AddHttp2(Folder& folder) {
   const auto bytes = [](unsigned d, const std::string& text) { return One(d) + Two(text.size()) + text; };
   const std::string upgrade =
@@ -466,6 +483,7 @@ int Main(int count, char** arguments) {
   AddMessages(recorder);
   AddPackets(folder);
   AddTcp(folder);
+  AddTcpWhole(folder);
   AddHttp2(folder);
   AddErrorTexts(folder);
   AddCaptures(folder);
