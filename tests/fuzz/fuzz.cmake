@@ -50,6 +50,7 @@ keytrail_fuzz(schema
 keytrail_fuzz(error_text SOURCES fuzz/error_text_target.cc DEPENDS agent_schema)
 keytrail_fuzz(capture SOURCES fuzz/capture_target.cc DEPENDS agent_capture)
 keytrail_fuzz(records SOURCES fuzz/records_target.cc DEPENDS fuzz_call_checks)
+keytrail_fuzz(output SOURCES fuzz/output_target.cc DEPENDS fuzz_call_checks agent_ship)
 keytrail_fuzz(pipeline SOURCES fuzz/pipeline_target.cc
               DEPENDS fuzz_call_checks agent_http2 agent_tcp agent_packet)
 

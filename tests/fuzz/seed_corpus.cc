@@ -68,7 +68,7 @@ class Recorder final : public ByteSink, public Http2Sink, public CallSink {
  public:
   explicit Recorder(Folder& folder)
       : folder_(folder),
-        grpc_(TheSchema(), GrpcOptions{true, false, true}, *this, counters_),
+        grpc_(TheSchema(), GrpcOptions{true, true, true}, *this, counters_),
         http2_(grpc_tee(), counters_) {}
 
   // ByteSink
@@ -161,6 +161,7 @@ class Recorder final : public ByteSink, public Http2Sink, public CallSink {
     }
   }
   void OnCall(const CallRecord& call, MessageType, MessageType) override {
+    if (++calls_ % 40 == 0) AddOutput(call);
     encoder_.Add(call);
     if (encoder_.records() < 3) return;
     const std::string payload = encoder_.Finish();
@@ -196,6 +197,21 @@ class Recorder final : public ByteSink, public Http2Sink, public CallSink {
     if (seen.grpc.size() + rest.size() < kMaxSeed) seen.grpc += head + rest;
     const std::string& other = hidden.empty() ? rest : hidden;
     if (seen.grpc_hidden.size() + other.size() < kMaxSeed) seen.grpc_hidden += head + other;
+  }
+
+  void AddOutput(const CallRecord& call) {
+    if (call.request_message.size() + call.response_message.size() > 1000) return;
+    size_t number = 0;
+    for (size_t i = 0; i < TheSchema().method_count(); ++i) {
+      if (TheSchema().method(i).path == call.method) number = i;
+    }
+    const auto text = [](std::string_view s) {
+      return One(static_cast<unsigned>(s.size())) + std::string(s);
+    };
+    folder_.Add("output", One(static_cast<unsigned>(calls_ / 40) % 8) + One(call.incomplete & 3) + One(0) +
+                              text(call.method) + One(1) + text(call.grpc_message) + Two(number) +
+                              Two(call.request_message.size()) + ToString(call.request_message) +
+                              Two(call.response_message.size()) + ToString(call.response_message));
   }
 
   void WriteHttp2(Seen& seen) {
@@ -240,6 +256,7 @@ class Recorder final : public ByteSink, public Http2Sink, public CallSink {
   std::map<std::string, int> messages_;
   int texts_ = 0;
   int batches_ = 0;
+  int calls_ = 0;
   BatchEncoder encoder_;
   t::MessageMaker maker_{7};
   std::vector<std::string> names_;
