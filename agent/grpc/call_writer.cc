@@ -1,5 +1,7 @@
 #include "agent/grpc/call_writer.h"
 
+#include <algorithm>
+
 namespace keytrail::grpc {
 
 namespace {
@@ -93,8 +95,9 @@ void CallWriter::Unary(const Connection& connection, Stream& stream, bool reset,
   if (response.held.present) SetResponse(response.held);
   record_.req_bytes = request.bytes;
   record_.resp_bytes = response.bytes;
-  record_.req_messages = request.messages;
-  record_.resp_messages = response.messages;
+  // A second message of a unary call is malformed, and is told as that alone (call_record.h).
+  record_.req_messages = std::min<uint64_t>(request.messages, 1);
+  record_.resp_messages = std::min<uint64_t>(response.messages, 1);
   if (stream.grpc_status >= 0) record_.grpc_status = static_cast<uint32_t>(stream.grpc_status);
   if (stream.http_status >= 0) record_.http_status = static_cast<uint32_t>(stream.http_status);
   record_.grpc_message = stream.grpc_message;
