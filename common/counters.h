@@ -70,18 +70,17 @@ namespace keytrail {
   X(kCapPendingRequests, "cap_pending_requests")           \
   X(kCapFacts, "cap_facts")                                \
   X(kCapWaiting, "cap_waiting")                            \
-  X(kCapEncapsulations, "cap_encapsulations")
-X(kCapEncapsulations, "cap_encapsulations")
-X(kIpDatagramsReassembled, "ip_datagrams_reassembled")
-X(kIpDatagramsIncomplete, "ip_datagrams_incomplete")
-X(kIpDatagramsConflicting, "ip_datagrams_conflicting")
-X(kIpFragmentsRepeated, "ip_fragments_repeated")
-X(kCapFragments, "cap_fragments")
-X(kCapInterfaces, "cap_interfaces")
-X(kCapHeldSegments, "cap_held_segments")
-X(kCapDetectBytes, "cap_detect_bytes")
-X(kConnectionsIdle, "connections_idle")
-X(kClosedConnectionsForgotten, "closed_connections_forgotten")
+  X(kCapEncapsulations, "cap_encapsulations")              \
+  X(kIpDatagramsReassembled, "ip_datagrams_reassembled")   \
+  X(kIpDatagramsIncomplete, "ip_datagrams_incomplete")     \
+  X(kIpDatagramsConflicting, "ip_datagrams_conflicting")   \
+  X(kIpFragmentsRepeated, "ip_fragments_repeated")         \
+  X(kCapFragments, "cap_fragments")                        \
+  X(kCapInterfaces, "cap_interfaces")                      \
+  X(kCapHeldSegments, "cap_held_segments")                 \
+  X(kCapDetectBytes, "cap_detect_bytes")                   \
+  X(kConnectionsIdle, "connections_idle")                  \
+  X(kClosedConnectionsForgotten, "closed_connections_forgotten")
 
 enum class Counter : uint16_t {
 #define KEYTRAIL_X(id, name) id,
