@@ -144,6 +144,8 @@ std::string_view CallKindName(CallKind kind) {
       return "message";
     case CallKind::kStream:
       return "stream";
+    case CallKind::kAmend:
+      return "amend";
   }
   return "unary";
 }

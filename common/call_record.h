@@ -240,9 +240,10 @@ struct MessageFacts {
 // Calls
 
 // Never renumber: stored and shipped.
-enum class CallKind : uint8_t { kUnary = 1, kSub = 2, kMessage = 3, kStream = 4 };
+// kAmend: no call, but the method of one whose records went out without (same connection and stream).
+enum class CallKind : uint8_t { kUnary = 1, kSub = 2, kMessage = 3, kStream = 4, kAmend = 5 };
 enum class MethodFrom : uint8_t { kUnknown = 0, kHeader = 1, kSlot = 2, kShape = 3 };
-std::string_view CallKindName(CallKind kind);      // "unary", "sub", "message", "stream"
+std::string_view CallKindName(CallKind kind);      // "unary", "sub", "message", "stream", "amend"
 std::string_view MethodFromName(MethodFrom from);  // "header", "slot", "shape", "unknown"
 
 // Bits of CallRecord::incomplete. Names in IncompleteName() are a contract.

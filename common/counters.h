@@ -52,6 +52,8 @@ namespace keytrail {
   X(kCallsSlot, "calls_slot")                              \
   X(kCallsShape, "calls_shape")                            \
   X(kCallsUnknown, "calls_unknown")                        \
+  X(kNamesRefuted, "names_refuted")                        \
+  X(kAmendments, "amendments")                             \
   X(kResponsesWithoutRequest, "responses_without_request") \
   X(kRequestsWithoutResponse, "requests_without_response") \
   X(kRecords, "records")                                   \
@@ -67,6 +69,7 @@ namespace keytrail {
   X(kCapInflatedBytes, "cap_inflated_bytes")               \
   X(kCapPendingRequests, "cap_pending_requests")           \
   X(kCapFacts, "cap_facts")                                \
+  X(kCapWaiting, "cap_waiting")                            \
   X(kCapEncapsulations, "cap_encapsulations")              \
   X(kIpDatagramsReassembled, "ip_datagrams_reassembled")   \
   X(kIpDatagramsIncomplete, "ip_datagrams_incomplete")     \

@@ -115,6 +115,20 @@ inline constexpr size_t kMaxSearchedMessageBytes = 4u << 20;
 inline constexpr size_t kMaxSearchChains = 4;
 inline constexpr size_t kMaxSearchMessages = 4096;
 
+// What waits for a name (agent/grpc/nameless.h): messages of one stream or calls of one slot, their bytes,
+// and how long. A method of one's own is proved by two to four calls; a live reader should not wait longer.
+inline constexpr size_t kMaxWaitingMessages = 64;
+inline constexpr size_t kMaxWaitingBytes = 1u << 20;
+inline constexpr int64_t kMaxWaitForNameNs = 5'000'000'000;
+// Calls or messages that are listened to before a slot or stream is given up.
+inline constexpr uint32_t kMaxObserved = 4096;
+// Unknown entries of one header table: 4,096 bytes hold 128.
+inline constexpr size_t kMaxNamedSlots = 256;
+// Streams of one slot that went out as unknown and can be amended.
+inline constexpr size_t kMaxAmended = 4096;
+// Servers of which it is remembered what they offer: those of a large cluster.
+inline constexpr size_t kMaxServers = 65536;
+
 // schema --------------------------------------------------------------------------------------------------
 inline constexpr int kMaxMessageDepth = 32;
 inline constexpr size_t kMaxErrorTextBytes = 4096;

@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 # The Debian 12 packages that keytrail needs, in one place, and how they get installed. Sourced by
-# deploy/quickstart.sh and tests/run.sh; does nothing by itself.
+# deploy/quickstart.sh, tests/run.sh and tests/fuzz/run.sh; does nothing by itself.
 
 # To build the programs.
 # shellcheck disable=SC2034  # read by the scripts that source this file
@@ -16,6 +16,12 @@ KEYTRAIL_BUILD_PACKAGES=(
 KEYTRAIL_TEST_PACKAGES=(
   libgtest-dev libgmock-dev libbenchmark-dev
   zstd tshark
+)
+
+# To fuzz besides (tests/fuzz/run.sh): the compiler with libFuzzer, and the sanitizers' runtime.
+# shellcheck disable=SC2034
+KEYTRAIL_FUZZ_PACKAGES=(
+  clang-14 libclang-rt-14-dev
 )
 
 # install_packages NAME...: installs those that are missing, as root or through sudo. Says what it does.

@@ -53,7 +53,9 @@ class FileSource final : public PacketSource {
     if (got == 1) {
       // A pcapng stamp has 64 bits; garbage must not overflow (9.2e9 seconds are the year 2262).
       const int64_t seconds = std::clamp<int64_t>(header->ts.tv_sec, 0, 9'200'000'000);
-      packet.time = TimeNs{seconds * 1'000'000'000 + header->ts.tv_usec};
+      // A pcap stamp's fraction has 32 bits, signed to libpcap.
+      const int64_t fraction_ns = std::clamp<int64_t>(header->ts.tv_usec, 0, 999'999'999);
+      packet.time = TimeNs{seconds * 1'000'000'000 + fraction_ns};
       packet.bytes = Bytes(bytes, header->caplen);
       packet.wire_length = header->len;
       packet.link_type = link_type_;

@@ -51,6 +51,7 @@ const std::map<uint32_t, PathCounts>& CallTracker::SubCounts() {
 
 bool CallTracker::WantsBodies(const Stream& stream) const {
   const Method* method = stream.method();
+  if (stream.entry == nullptr) return true;  // they are the evidence of what it is
   if (method == nullptr) return options_.keep_messages || options_.wants_messages;
   return method->cls != MethodClass::kCountOnly || options_.all;
 }
@@ -130,6 +131,16 @@ void CallTracker::OnMessage(Connection& connection, Stream& stream, int directio
     PathCounts& counts = stream.entry->counts[connection.from_start];
     ++(is_response ? counts.response_messages : counts.request_messages);
   }
+  Dispatch(connection, stream, direction, message);
+}
+
+void CallTracker::Dispatch(Connection& connection, Stream& stream, int direction,
+                           const WireMessage& message) {
+  const bool is_response = direction != connection.request_direction();
+  if (stream.name_from != MethodFrom::kHeader && WantsBodies(stream) &&
+      !Agrees(connection, stream, direction, message)) {
+    return OnNameless(connection, stream, direction, message);
+  }
   const Method* method = stream.method();
   if (method == nullptr) {
     OnNameless(connection, stream, direction, message);
@@ -185,6 +196,13 @@ void CallTracker::OnStreamed(Connection& connection, Stream& stream, int directi
 
 void CallTracker::OnNameless(Connection& connection, Stream& stream, int direction,
                              const WireMessage& message) {
+  // With an entry it has a name, but of a method that no schema has.
+  if (stream.entry != nullptr) return TellUnknown(connection, stream, direction, message);
+  Wait(connection, stream, direction, message);
+}
+
+void CallTracker::TellUnknown(Connection& connection, Stream& stream, int direction,
+                              const WireMessage& message) {
   StreamHalf& half = stream.halves[direction];
   if (stream.is_stream) return OnStreamed(connection, stream, direction, message);
   if (half.held.present) {
@@ -217,10 +235,10 @@ void CallTracker::OnLoss(Connection& connection, Stream& stream, TimeNs time) {
   EndAllPending(connection, stream, false, kGap);
 }
 
-void CallTracker::Finish(Connection& connection, Stream& stream, bool reset, uint32_t ended) {
+bool CallTracker::Finish(Connection& connection, Stream& stream, bool reset, uint32_t ended) {
   if (stream.grpc != Answer::kYes) {
     counters_.Add(Counter::kStreamsNotGrpc);
-    return;
+    return true;
   }
   for (StreamHalf& half : stream.halves) {
     const bool partial = half.assembler.in_message() || (half.search != nullptr && half.search->in_message());
@@ -229,6 +247,12 @@ void CallTracker::Finish(Connection& connection, Stream& stream, bool reset, uin
     // END_STREAM in mid-message: nothing is missing from the capture, the sender broke off.
     if (half.ended && half.losses == 0) stream.incomplete |= kMalformed;
   }
+  if (stream.nameless != nullptr && !NameCall(connection, stream)) return false;
+  Write(connection, stream, reset, ended);
+  return true;
+}
+
+void CallTracker::Write(Connection& connection, Stream& stream, bool reset, uint32_t ended) {
   EndAllPending(connection, stream, reset, ended);
   const Method* method = stream.method();
   const bool unary = method == nullptr ? !stream.is_stream : method->unary();
@@ -240,6 +264,7 @@ void CallTracker::Finish(Connection& connection, Stream& stream, bool reset, uin
 }
 
 void CallTracker::Release(Stream& stream) {
+  if (stream.nameless != nullptr) DropWaiting(*stream.nameless);
   for (StreamHalf& half : stream.halves) {
     half.assembler.Drop(bodies_);
     if (half.search != nullptr) half.search->End(bodies_);

@@ -42,9 +42,24 @@ class CallTracker {
   // Messages of this stream may be missing from now on.
   void OnLoss(Connection& connection, Stream& stream, TimeNs time);
 
-  // The stream is over: its last records. `ended`: Incomplete bits of the way it ended.
-  void Finish(Connection& connection, Stream& stream, bool reset, uint32_t ended);
+  // The stream is over: its last records. `ended`: Incomplete bits of the way it ended. False: it must be
+  // kept (Keep), because its slot may still get a name.
+  [[nodiscard]] bool Finish(Connection& connection, Stream& stream, bool reset, uint32_t ended);
+  void Keep(Connection& connection, std::unique_ptr<Stream> stream, bool reset, uint32_t ended);
   void Release(Stream& stream);
+
+  // Naming by evidence (nameless.cc).
+  // The request's headers have come: names the stream if its slot is bound, and learns of the server.
+  void OnRequestHeaders(Connection& connection, Stream& stream);
+  // Tells what has waited longer than limits::kMaxWaitForNameNs at `now`.
+  void ExpireWaiting(Connection& connection, TimeNs now);
+  // The connection is over, its streams are finished: what waits for its slots.
+  void EndSlots(Connection& connection);
+  // The connection's server, as far as other connections to it have told.
+  void LearnServer(Connection& connection);
+  // The first time at which something may have waited too long; unknown: nothing waits.
+  TimeNs next_expiry() const { return next_expiry_; }
+  void set_next_expiry(TimeNs time) { next_expiry_ = time; }
 
   const std::map<uint32_t, PathCounts>& SubCounts();
 
@@ -60,6 +75,26 @@ class CallTracker {
   void OnUnary(Connection& connection, Stream& stream, int direction, const WireMessage& message);
   void OnStreamed(Connection& connection, Stream& stream, int direction, const WireMessage& message);
   void OnNameless(Connection& connection, Stream& stream, int direction, const WireMessage& message);
+  void Dispatch(Connection& connection, Stream& stream, int direction, const WireMessage& message);
+
+  // nameless.cc
+  void Wait(Connection& connection, Stream& stream, int direction, const WireMessage& message);
+  void ObserveStream(Connection& connection, Stream& stream, const WaitingMessage& message);
+  bool TryNameStream(Connection& connection, Stream& stream);
+  void NameStream(Connection& connection, Stream& stream, MethodEntry& entry, MethodFrom from);
+  void TellWaiting(Connection& connection, Stream& stream);
+  void TellUnknown(Connection& connection, Stream& stream, int direction, const WireMessage& message);
+  void DropWaiting(NamelessStream& nameless);
+  bool Agrees(Connection& connection, Stream& stream, int direction, const WireMessage& message);
+  SlotName* SlotOf(Connection& connection, const Stream& stream);
+  void ObserveCall(SlotName& slot, const Connection& connection, const Stream& stream);
+  void BindSlot(Connection& connection, SlotName& slot, MethodEntry& entry);
+  bool NameCall(Connection& connection, Stream& stream);
+  void Write(Connection& connection, Stream& stream, bool reset, uint32_t ended);
+  void WriteWaiting(Connection& connection, SlotName& slot);
+  ServerRoles RolesFor(const Connection& connection, int request_direction) const;
+  void NarrowServer(Connection& connection, ServerRoles roles);
+  void SetExpiry(TimeNs now);
   void OnBatch(Connection& connection, Stream& stream, int direction, const WireMessage& message);
   void Ask(Connection& connection, Stream& stream, const WireMessage& message, const BatchItem& item,
            uint64_t id);
@@ -88,6 +123,8 @@ class CallTracker {
   Pool<PendingRequest> pending_pool_;
   Pool<PendingRequests> pending_tables_{256};
   size_t pending_total_ = 0;
+  std::map<Endpoint, ServerRoles> servers_;
+  TimeNs next_expiry_;
   Decompressor decompressor_;
   BatchSplitter splitter_;
   HeldMessage scratch_;  // a message that is told at once

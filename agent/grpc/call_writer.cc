@@ -1,5 +1,7 @@
 #include "agent/grpc/call_writer.h"
 
+#include <algorithm>
+
 namespace keytrail::grpc {
 
 namespace {
@@ -39,7 +41,7 @@ void CallWriter::Begin(const Connection& connection, const Stream& stream, CallK
   record_.kind = kind;
   if (stream.entry != nullptr && !stream.entry->path.empty()) {
     record_.method = stream.entry->path;
-    record_.method_from = MethodFrom::kHeader;
+    record_.method_from = stream.name_from;
   }
   record_.stream = stream.id;
   record_.forwarded = stream.forwarded;
@@ -93,8 +95,9 @@ void CallWriter::Unary(const Connection& connection, Stream& stream, bool reset,
   if (response.held.present) SetResponse(response.held);
   record_.req_bytes = request.bytes;
   record_.resp_bytes = response.bytes;
-  record_.req_messages = request.messages;
-  record_.resp_messages = response.messages;
+  // A second message of a unary call is malformed, and is told as that alone (call_record.h).
+  record_.req_messages = std::min<uint64_t>(request.messages, 1);
+  record_.resp_messages = std::min<uint64_t>(response.messages, 1);
   if (stream.grpc_status >= 0) record_.grpc_status = static_cast<uint32_t>(stream.grpc_status);
   if (stream.http_status >= 0) record_.http_status = static_cast<uint32_t>(stream.http_status);
   record_.grpc_message = stream.grpc_message;
@@ -184,6 +187,22 @@ void CallWriter::Sub(const Connection& connection, const Stream& stream, std::st
     MatchTaskErrors(*request->facts, *response->facts);
   }
   Emit(request == nullptr ? kNoType : request->type, response == nullptr ? kNoType : response->type);
+}
+
+void CallWriter::Amend(const Connection& connection, uint32_t stream, const MethodEntry& entry,
+                       MethodFrom from) {
+  record_ = CallRecord();
+  record_.connection = connection.serial;
+  const bool client_is_b = connection.request_direction() == 1;
+  record_.client = client_is_b ? connection.key->b : connection.key->a;
+  record_.server = client_is_b ? connection.key->a : connection.key->b;
+  record_.joined_at_start = connection.from_start;
+  record_.kind = CallKind::kAmend;
+  record_.method = entry.path;
+  record_.method_from = from;
+  record_.stream = stream;
+  counters_.Add(Counter::kAmendments);
+  sink_.OnCall(record_, kNoType, kNoType);
 }
 
 void CallWriter::Event(const Connection& connection, const Stream& stream, CallKind kind,

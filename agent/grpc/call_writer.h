@@ -28,6 +28,9 @@ class CallWriter {
            std::optional<uint64_t> request_id, const HeldMessage* request, HeldMessage* response, bool reset,
            uint32_t ended);
 
+  // A stream's records went out as unknown, and now its method is known.
+  void Amend(const Connection& connection, uint32_t stream, const MethodEntry& entry, MethodFrom from);
+
   // A message at the time it is complete. `request`: the question that a response answers, or null. The kind
   // is what is known by now: a message of an unknown method is told as of a unary call.
   void Event(const Connection& connection, const Stream& stream, CallKind kind, std::string_view command,

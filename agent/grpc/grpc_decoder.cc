@@ -43,6 +43,11 @@ struct GrpcDecoder::State {
   void FeedKnown(g::Connection& connection, g::Stream& stream, int direction, Bytes data, TimeNs time);
   void FeedSearch(g::Connection& connection, g::Stream& stream, int direction, Bytes data, TimeNs time,
                   bool frame_end);
+  // Nothing waits for a name longer than its limit, wherever packets come from.
+  void Expire(TimeNs now) {
+    if (tracker.next_expiry().known() && now >= tracker.next_expiry()) ExpireAll(now);
+  }
+  void ExpireAll(TimeNs now);
   void LosePlace(g::Stream& stream, g::StreamHalf& half);
   void EndSearch(g::StreamHalf& half);
   void EndHalf(g::Connection& connection, g::Stream& stream, int direction);
@@ -101,13 +106,14 @@ g::Stream* GrpcDecoder::State::OpenIfUnseen(g::Connection& connection, uint32_t 
 }
 
 void GrpcDecoder::State::Close(g::Connection& connection, g::Stream& stream, bool reset, uint32_t ended) {
-  tracker.Finish(connection, stream, reset, ended);
+  const bool over = tracker.Finish(connection, stream, reset, ended);
   for (g::StreamHalf& half : stream.halves) EndSearch(half);
-  tracker.Release(stream);
+  if (over) tracker.Release(stream);
   connection.closed[connection.closed_count++ % std::size(connection.closed)] = stream.id;
   if (connection.last_used == &stream) connection.last_used = nullptr;
   std::unique_ptr<g::Stream> closed = connection.streams.Remove(stream);
   --open_streams;
+  if (!over) return tracker.Keep(connection, std::move(closed), reset, ended);
   // As new, without a temporary: this is done once a call.
   std::destroy_at(closed.get());
   std::construct_at(closed.get());
@@ -126,6 +132,16 @@ void GrpcDecoder::State::SetGrpc(g::Connection& connection, g::Stream& stream, g
     stream.counted = true;
     ++stream.entry->counts[connection.from_start].streams;
   }
+}
+
+void GrpcDecoder::State::ExpireAll(TimeNs now) {
+  bool waiting = false;
+  for (const std::unique_ptr<g::Connection>& connection : connections) {
+    if (connection == nullptr || !connection->open || !connection->waiting) continue;
+    tracker.ExpireWaiting(*connection, now);
+    waiting |= connection->waiting;
+  }
+  tracker.set_next_expiry(waiting ? TimeNs{now.ns + limits::kMaxWaitForNameNs / 4} : kTimeUnknown);
 }
 
 // ---------------------------------------------------------------------------------------------------------
@@ -154,7 +170,10 @@ void GrpcDecoder::State::ReadRequest(g::Connection& connection, g::Stream& strea
   stream.follower_allowed = headers.follower_allowed;
   stream.foreign_coding = headers.foreign_coding;
   if (headers.path_over_cap) stream.incomplete |= kOverCap;
-  SetGrpc(connection, stream, headers.grpc);
+  tracker.OnRequestHeaders(connection, stream);
+  // A slot that was proved to name a method of gRPC opens calls of gRPC.
+  const bool bound = headers.entry == nullptr && stream.entry != nullptr;
+  SetGrpc(connection, stream, bound ? g::Answer::kYes : headers.grpc);
 }
 
 void GrpcDecoder::State::ReadResponse(g::Connection& connection, g::Stream& stream, int direction,
@@ -310,16 +329,21 @@ void GrpcDecoder::OnHttp2(const ConnectionRef& connection, Protocol protocol, in
   slot->from_start = protocol == Protocol::kHttp2Start;
   slot->client_direction = client_direction;
   slot->unseen_above = slot->from_start ? 0xFFFFFFFF : 0;
+  state_->tracker.LearnServer(*slot);
 }
 
 void GrpcDecoder::OnClientKnown(const ConnectionRef& connection, int client_direction) {
-  if (g::Connection* c = state_->Find(connection)) c->client_direction = client_direction;
+  g::Connection* const c = state_->Find(connection);
+  if (c == nullptr) return;
+  c->client_direction = client_direction;
+  state_->tracker.LearnServer(*c);
 }
 
 void GrpcDecoder::OnHeaders(const ConnectionRef& connection, int direction, uint32_t stream, TimeNs first,
                             TimeNs last, const HeaderBlock& block, bool end_stream) {
   g::Connection* const c = state_->Find(connection);
   if (c == nullptr || !IsClientStream(stream)) return;
+  state_->Expire(last);
   const bool request_fields = !block.path.empty() || !block.method.empty();
   if (c->client_direction < 0) {
     if (request_fields) c->client_direction = direction;
@@ -351,6 +375,7 @@ void GrpcDecoder::OnData(const ConnectionRef& connection, int direction, uint32_
                          TimeNs last, Bytes data, bool frame_end, bool end_stream) {
   g::Connection* const c = state_->Find(connection);
   if (c == nullptr || !IsClientStream(stream)) return;
+  state_->Expire(last);
   g::Stream* s = state_->FindStream(*c, stream);
   if (s == nullptr) {
     // Nothing can be learnt from an empty frame of a stream that we know nothing about.
@@ -441,6 +466,7 @@ void GrpcDecoder::OnEnd(const ConnectionRef& connection, TimeNs, CloseReason rea
   if (c == nullptr) return;
   const bool by_us = reason == CloseReason::kInputEnd || reason == CloseReason::kCap;
   state_->CloseAll(*c, !by_us, reason == CloseReason::kCap ? kCut | kOverCap : uint32_t{kCut});
+  state_->tracker.EndSlots(*c);
   *c = g::Connection();
 }
 

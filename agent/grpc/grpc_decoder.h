@@ -2,7 +2,9 @@
 // QueryRegion pairing.
 //
 // One thread, no clock. Per open stream it holds the facts of unanswered requests and the bytes of partial
-// messages, within limits::*. Names come from :path only; a stream whose HEADERS were not seen has no name.
+// messages, within limits::*. Names come from :path, or where that was not seen from the evidence of the
+// messages (agent/schema/naming.h); what waits for a name waits limits::kMaxWaitForNameNs of capture time at
+// most.
 #pragma once
 
 #include <map>

@@ -19,6 +19,7 @@ MethodEntry* MethodDirectory::Find(std::string_view path, bool& over_cap) {
   MethodEntry& entry = entries_.emplace_back();
   entry.method = method;
   entry.path = path;
+  if (method != nullptr) entry.roles = RolesOfService(path);
   by_path_.emplace(entry.path, &entry);
   return &entry;
 }

@@ -10,6 +10,7 @@
 #include <unordered_map>
 
 #include "agent/grpc/grpc_decoder.h"
+#include "agent/schema/naming.h"
 #include "agent/schema/schema.h"
 
 namespace keytrail::grpc {
@@ -18,6 +19,7 @@ struct MethodEntry {
   const Method* method = nullptr;  // null: the schema does not have it
   std::string path;                // empty: one of too many foreign methods, told without a name
   PathCounts counts[2];            // on connections joined late, and from the start
+  ServerRoles roles = kAnyServer;  // who offers it
 };
 
 class MethodDirectory {

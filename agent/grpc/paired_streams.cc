@@ -11,6 +11,40 @@ namespace {
 // opens a new stream then (pd/client, tidb-wire.md section 1), PD itself answers within milliseconds.
 constexpr int64_t kSilenceNs = 10'000'000'000;
 
+// Until then a question and an answer are a pair only if nothing else can be meant: PD's client sends no
+// second question before it has the answer (send and recv alternate), so a question ends what waited before
+// it, and what comes next must say of each key or id that was asked which region it is.
+bool Answers(const MessageFacts* question, const MessageFacts* answer) {
+  if (question == nullptr || answer == nullptr || !answer->errors.empty()) return false;
+  const auto region = [&](uint64_t id) -> const RegionStatement* {
+    for (const RegionStatement& statement : answer->statements) {
+      if (statement.region_id == id) return &statement;
+    }
+    return nullptr;
+  };
+  size_t keys = 0;
+  size_t previous = 0;
+  for (const KeyItem& item : question->keys) {
+    if (item.previous) {
+      ++previous;
+      continue;
+    }
+    if (keys == answer->key_id_map.size()) return false;
+    const uint64_t id = answer->key_id_map[keys++];
+    if (id == 0) continue;
+    const RegionStatement* const found = region(id);
+    if (found == nullptr || CompareBytes(found->start, item.start) > 0 ||
+        (!found->end.empty() && CompareBytes(item.start, found->end) >= 0)) {
+      return false;
+    }
+  }
+  if (keys != answer->key_id_map.size() || previous != answer->prev_key_id_map.size()) return false;
+  size_t by_id = 0;
+  for (const uint64_t id : question->asked_region_ids) by_id += region(id) != nullptr;
+  // An answer without any region that was asked for says nothing about which question it belongs to.
+  return keys + previous + by_id != 0;
+}
+
 }  // namespace
 
 PendingRequest& CallTracker::AddPending(Connection& connection, Stream& stream, uint64_t id) {
@@ -130,6 +164,7 @@ void CallTracker::OnQuestion(Connection& connection, Stream& stream, const WireM
   if (stream.order_lost && stream.last_message.known() && message.first - stream.last_message >= kSilenceNs) {
     stream.order_lost = false;
   }
+  if (stream.order_lost) EndAllPending(connection, stream, false, kGap);
   const StreamHalf& half = stream.halves[connection.request_direction()];
   const Readable readable = Read(stream, half, message);
   const MessageType type = stream.foreign_coding ? kNoType : method.request;
@@ -138,7 +173,6 @@ void CallTracker::OnQuestion(Connection& connection, Stream& stream, const WireM
   if (options_.wants_messages) {
     writer_.Event(connection, stream, CallKind::kSub, {}, {}, nullptr, pending.request, false, readable.body);
   }
-  if (stream.order_lost) EndPending(connection, stream, pending, false, kGap);
 }
 
 void CallTracker::OnAnswer(Connection& connection, Stream& stream, const WireMessage& message) {
@@ -146,12 +180,18 @@ void CallTracker::OnAnswer(Connection& connection, Stream& stream, const WireMes
   const StreamHalf& half = stream.halves[1 - connection.request_direction()];
   const Readable readable = Read(stream, half, message);
   Fill(scratch_, message, readable, stream.foreign_coding ? kNoType : method.response);
-  PendingRequest* const pending = stream.pending == nullptr ? nullptr : stream.pending->oldest();
+  PendingRequest* pending = stream.pending == nullptr ? nullptr : stream.pending->oldest();
+  if (stream.order_lost && pending != nullptr &&
+      !Answers(pending->request.facts.get(), scratch_.facts.get())) {
+    EndPending(connection, stream, *pending, false, kGap);
+    pending = nullptr;
+  }
   const HeldMessage* const request = pending == nullptr ? nullptr : &pending->request;
   if (options_.wants_messages) {
     writer_.Event(connection, stream, CallKind::kSub, {}, {}, request, scratch_, true, readable.body);
   }
-  writer_.Sub(connection, stream, {}, {}, request, &scratch_, false, stream.order_lost ? uint32_t{kGap} : 0);
+  writer_.Sub(connection, stream, {}, {}, request, &scratch_, false,
+              stream.order_lost && pending == nullptr ? uint32_t{kGap} : 0);
   facts_.Release(scratch_, bodies_);
   if (pending != nullptr) DropPending(stream, *pending);
 }

@@ -11,6 +11,7 @@
 #include "agent/grpc/message_assembler.h"
 #include "agent/grpc/message_search.h"
 #include "agent/grpc/method_directory.h"
+#include "agent/grpc/nameless.h"
 #include "agent/grpc/pending_requests.h"
 #include "agent/http2/stream_events.h"
 
@@ -59,13 +60,16 @@ struct Stream {
   uint32_t path_slot = 0;        // HeaderField::slot of a :path that is not known; else 0
   int grpc_status = -1;
   int http_status = -1;
-  TimeNs last_message;           // of either direction, or when something was lost
-  uint64_t next_question = 0;    // QueryRegion: questions are numbered in their order
-  MethodEntry* entry = nullptr;  // null: the path is not known
+  TimeNs last_message;                         // of either direction, or when something was lost
+  uint64_t next_question = 0;                  // QueryRegion: questions are numbered in their order
+  MethodEntry* entry = nullptr;                // null: the path is not known
+  MethodFrom name_from = MethodFrom::kHeader;  // of `entry`
+  uint32_t agreed = 0;                         // messages that fit an inferred name
   std::string grpc_message;
   std::unique_ptr<PendingRequests> pending;
-  StreamHalf halves[2];     // by tcp direction
-  Stream* older = nullptr;  // by creation, within the connection
+  std::unique_ptr<NamelessStream> nameless;  // what waits for a name
+  StreamHalf halves[2];                      // by tcp direction
+  Stream* older = nullptr;                   // by creation, within the connection
   Stream* newer = nullptr;
 
   const Method* method() const { return entry == nullptr ? nullptr : entry->method; }
@@ -127,6 +131,11 @@ struct Connection {
   Stream* last_used = nullptr;
   StreamTable streams;
   RequestHeaders remembered[4];
+  // By HeaderField::slot of :path. A number is not used again when the table is lost.
+  std::unordered_map<uint32_t, SlotName> slots;
+  // What its named calls say of the server.
+  ServerRoles roles = kAnyServer;
+  bool waiting = false;  // something may wait for a name
 
   // The direction of requests; the lower endpoint's if nobody knows.
   int request_direction() const { return client_direction == 1 ? 1 : 0; }

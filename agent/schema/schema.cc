@@ -98,6 +98,10 @@ StrictResult Schema::Check(MessageType type, Bytes message) const {
   return schema::CheckMessage(state_->tables, state_->MessageOf(type).plain_table, message);
 }
 
+const schema::Tables& Schema::tables() const {
+  return state_->tables;
+}
+
 std::string Schema::FullText(MessageType type, Bytes message, bool single_line) const {
   std::string text;
   if (state_->Has(type) &&

@@ -17,6 +17,10 @@
 
 namespace keytrail {
 
+namespace schema {
+struct Tables;
+}
+
 using MessageType = int32_t;
 inline constexpr MessageType kNoType = -1;
 
@@ -60,6 +64,19 @@ struct StrictResult {
   uint32_t bad_bools = 0;          // bools that are neither 0 nor 1
   uint32_t bad_strings = 0;        // strings that are not UTF-8
   bool too_deep = false;           // nested beyond limits::kMaxMessageDepth: what is below was not looked at
+  // What the message is worth as evidence that it is of this type (agent/schema/plausible.h).
+  int32_t bits = 0;
+  uint32_t implausible = 0;     // values that the field never has, and fields that are never absent
+  uint32_t unknown_at_top = 0;  // of unknown_fields, those of the message itself
+  uint32_t anchors = 0;         // submessages that nothing else is like
+
+  // A valid encoding of this type or of a newer version of it: nothing speaks against it but numbers that the
+  // schema does not have, and zeroes (gogoproto writes fields of a type of its own even if they are empty, as
+  // coprocessor.Response.data).
+  bool fits() const {
+    return valid && wrong_wire_types == 0 && repeated_singular == 0 && oneof_conflicts == 0 &&
+           bad_bools == 0 && bad_strings == 0 && out_of_order == 0;
+  }
 };
 
 class Schema {
@@ -98,6 +115,9 @@ class Schema {
   // protobuf text format on one line (single_line) or indented. Falls back on RawText for kNoType or
   // damage. For people: slow, allocates.
   std::string FullText(MessageType type, Bytes message, bool single_line) const;
+
+  // For this room alone.
+  const schema::Tables& tables() const;
 
  private:
   struct State;

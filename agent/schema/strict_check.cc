@@ -32,6 +32,24 @@ bool IsUtf8(Bytes b) {
   return true;
 }
 
+// A tag that is one of the type's own, with its wire type: most types have fewer than ten fields of 32
+// numbers and five wire types.
+constexpr int kFieldBits = 4;
+constexpr int kTextBits = 4;
+constexpr size_t kShortText = 3;
+constexpr size_t kLongText = 1024;
+constexpr int kChildBits = 2;
+// A newer release may have it, but hardly many.
+constexpr int kUnknownFieldBits = -8;
+constexpr int kUnknownEnumBits = -4;
+constexpr int kZeroBits = -8;
+// A message is judged by its first fields: ten thousand keys prove no more than the first of them.
+constexpr uint32_t kWeighedFields = 96;
+
+bool IsPrintable(Bytes b) {
+  return std::all_of(b.begin(), b.end(), [](uint8_t c) { return c >= 0x20 && c < 0x7F; });
+}
+
 class Checker {
  public:
   explicit Checker(const Tables& tables) : t_(tables) {}
@@ -48,12 +66,15 @@ class Checker {
       ++r_.fields;
       const Field* field = nullptr;
       int32_t child = -1;
+      domain_ = Domain::kAny;
       if (number < table.dense) {
         field = &t_.fields[table.first + number];
         child = t_.plain_children[table.first + number];
+        domain_ = t_.domains[table.first + number];
       } else if (const SparseField* sparse = t_.FindSparse(table, number)) {
         field = &sparse->field;
         child = sparse->plain_child;
+        domain_ = sparse->domain;
       }
       if (!field || field->oneof == 0) {
         if (number < last_number) ++r_.out_of_order;
@@ -61,11 +82,14 @@ class Checker {
       }
       if (!field || !field->known()) {
         ++r_.unknown_fields;
+        if (depth_ == 0) ++r_.unknown_at_top;
+        r_.bits += kUnknownFieldBits;
         p = wire::SkipValue(p, end, tag, limits::kMaxMessageDepth - depth_);
       } else if (field->wire == (tag & 7)) {
         ++r_.known_fields;
-        if (!field->repeated && number < 64) {
-          if ((seen >> number & 1) != 0) ++r_.repeated_singular;
+        Worth(kFieldBits);
+        if (number < 64) {
+          if (!field->repeated && (seen >> number & 1) != 0) ++r_.repeated_singular;
           seen |= uint64_t{1} << number;
         }
         if (field->oneof != 0 && field->oneof < std::size(oneofs)) {
@@ -76,6 +100,7 @@ class Checker {
         p = Value(*field, child, p, end);
       } else if (field->packable && (tag & 7) == wire::kLen) {
         ++r_.known_fields;
+        if (number < 64) seen |= uint64_t{1} << number;
         p = Packed(*field, child, p, end);
       } else {
         ++r_.wrong_wire_types;
@@ -83,12 +108,26 @@ class Checker {
       }
       if (!p) return nullptr;
     }
+    if ((table.required & ~seen) != 0) {
+      if (table.demanded) ++r_.implausible;
+    } else {
+      Worth(table.shape_bits);
+      if (table.anchor) ++r_.anchors;
+    }
     return p;
   }
 
   StrictResult& result() { return r_; }
 
  private:
+  void Zero() {
+    ++r_.explicit_zeroes;
+    r_.bits += kZeroBits;
+  }
+  void Worth(int bits) {
+    if (r_.fields <= kWeighedFields) r_.bits += bits;
+  }
+
   const uint8_t* Value(const Field& field, int32_t child, const uint8_t* p, const uint8_t* end) {
     const bool zero_counts = !field.repeated && field.oneof == 0;
     switch (field.wire) {
@@ -96,17 +135,17 @@ class Checker {
         uint64_t value;
         p = wire::ReadVarint(p, end, value);
         if (!p) return nullptr;
-        if (zero_counts && value == 0) ++r_.explicit_zeroes;
+        if (zero_counts && value == 0) Zero();
         Number(field, child, value);
         return p;
       }
       case wire::kFixed64:
         if (end - p < 8) return nullptr;
-        if (zero_counts && std::all_of(p, p + 8, [](uint8_t b) { return b == 0; })) ++r_.explicit_zeroes;
+        if (zero_counts && std::all_of(p, p + 8, [](uint8_t b) { return b == 0; })) Zero();
         return p + 8;
       case wire::kFixed32:
         if (end - p < 4) return nullptr;
-        if (zero_counts && std::all_of(p, p + 4, [](uint8_t b) { return b == 0; })) ++r_.explicit_zeroes;
+        if (zero_counts && std::all_of(p, p + 4, [](uint8_t b) { return b == 0; })) Zero();
         return p + 4;
       case wire::kLen:
         break;
@@ -121,21 +160,31 @@ class Checker {
         r_.too_deep = true;
         return p + length;
       }
+      if (length != 0) Worth(kChildBits);
       ++depth_;
       const uint8_t* const at = Fields(t_.tables[static_cast<size_t>(child)], p, p + length);
       --depth_;
       return at;
     }
-    if (zero_counts && length == 0) ++r_.explicit_zeroes;
-    if (field.type == ValueType::kString && !IsUtf8(Bytes(p, length))) ++r_.bad_strings;
+    if (zero_counts && length == 0) Zero();
+    if (field.type == ValueType::kString) {
+      if (!IsUtf8(Bytes(p, length))) ++r_.bad_strings;
+      if (length >= kShortText && length < kLongText && IsPrintable(Bytes(p, length))) Worth(kTextBits);
+    }
     return p + length;
   }
 
   void Number(const Field& field, int32_t child, uint64_t value) {
+    if (domain_ != Domain::kAny) {
+      IsPlausible(domain_, value) ? Worth(BitsOf(domain_)) : void(++r_.implausible);
+    }
     if (field.type == ValueType::kBool && value > 1) ++r_.bad_bools;
     if (field.type != ValueType::kEnum || child < 0) return;
     const std::vector<int32_t>& numbers = t_.enums[static_cast<size_t>(child)];
-    if (!std::binary_search(numbers.begin(), numbers.end(), static_cast<int32_t>(value))) ++r_.unknown_enums;
+    if (!std::binary_search(numbers.begin(), numbers.end(), static_cast<int32_t>(value))) {
+      ++r_.unknown_enums;
+      r_.bits += kUnknownEnumBits;
+    }
   }
 
   const uint8_t* Packed(const Field& field, int32_t child, const uint8_t* p, const uint8_t* end) {
@@ -156,6 +205,7 @@ class Checker {
 
   const Tables& t_;
   StrictResult r_;
+  Domain domain_ = Domain::kAny;  // of the field being read
   int depth_ = 0;
 };
 

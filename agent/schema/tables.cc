@@ -256,6 +256,8 @@ class Builder {
     for (size_t i = 0; i < t_.tables.size(); ++i) Compile(i);  // grows while it runs
     MarkMeaningful();
     AddMethods();
+    AddShapes();
+    AddRelations();
     AddCommands("tikvpb.BatchCommandsRequest.Request", t_.request_commands);
     AddCommands("tikvpb.BatchCommandsResponse.Response", t_.response_commands);
   }
@@ -331,6 +333,7 @@ class Builder {
     table.dense = proto.field_size() == 0 ? 0 : highest + 1;
     t_.fields.resize(t_.fields.size() + table.dense);
     t_.plain_children.resize(t_.fields.size(), -1);
+    t_.domains.resize(t_.fields.size(), Domain::kAny);
     table.sparse = static_cast<uint32_t>(t_.sparse_fields.size());
 
     static const std::vector<const Meaning*> kNone;
@@ -348,14 +351,108 @@ class Builder {
       if (number < table.dense) {
         t_.fields[table.first + number] = field;
         t_.plain_children[table.first + number] = plain_child;
+        t_.domains[table.first + number] = DomainOf(t_.messages[message].full_name, f);
       } else {
-        t_.sparse_fields.push_back(SparseField{number, plain_child, field});
+        t_.sparse_fields.push_back(
+            SparseField{number, plain_child, DomainOf(t_.messages[message].full_name, f), field});
       }
     }
     table.sparse_count = static_cast<uint32_t>(t_.sparse_fields.size()) - table.sparse;
     std::sort(t_.sparse_fields.begin() + table.sparse, t_.sparse_fields.end(),
               [](const SparseField& a, const SparseField& b) { return a.number < b.number; });
     t_.tables[index] = table;
+  }
+
+  static Domain DomainOf(std::string_view message, const pb::FieldDescriptorProto& f) {
+    using F = pb::FieldDescriptorProto;
+    const bool number64 = f.type() == F::TYPE_UINT64 || f.type() == F::TYPE_INT64;
+    const bool of_tikv_or_pd = message.starts_with("kvrpcpb.") || message.starts_with("coprocessor.") ||
+                               message.starts_with("pdpb.");
+    for (const DomainRow& row : Domains()) {
+      if (!number64 || row.field != f.name()) continue;
+      if (row.message.empty() ? of_tikv_or_pd : row.message == message) return row.domain;
+    }
+    if (f.type() == F::TYPE_UINT32) return Domain::kUint32;
+    if (f.type() == F::TYPE_INT32) return Domain::kInt32;
+    return Domain::kAny;
+  }
+
+  void AddShapes() {
+    for (const ShapeRow& row : Shapes()) {
+      const int32_t message = MessageOf(row.message);
+      if (message < 0) continue;
+      MessageTable& table = t_.tables[static_cast<size_t>(t_.messages[message].plain_table)];
+      uint64_t required = 0;
+      // A user's older schema may lack a field: then nothing is demanded.
+      if (!MaskOf(message, row.fields, required)) continue;
+      table.required = required;
+      table.shape_bits = static_cast<int16_t>(row.bits);
+      table.anchor = row.anchor;
+      table.demanded = row.demanded;
+    }
+  }
+
+  // Bits of the numbers of `fields`; false if the message lacks one of them, or its number is too large.
+  bool MaskOf(int32_t message, std::string_view fields, uint64_t& mask) const {
+    mask = 0;
+    while (!fields.empty()) {
+      const std::string_view name = fields.substr(0, fields.find(' '));
+      fields.remove_prefix(std::min(fields.size(), name.size() + 1));
+      const uint32_t number = NumberOf(message, name);
+      if (number == 0 || number >= kDenseFields) return false;
+      mask |= uint64_t{1} << number;
+    }
+    return true;
+  }
+
+  uint32_t NumberOf(int32_t message, std::string_view field) const {
+    for (const auto& f : protos_[static_cast<size_t>(message)]->field()) {
+      if (f.name() == field) return static_cast<uint32_t>(f.number());
+    }
+    return 0;
+  }
+
+  // The field numbers of "store.id"; false if the message has no such field.
+  bool PathOf(int32_t message, std::string_view path, std::array<uint32_t, 4>& numbers) const {
+    numbers = {};
+    for (size_t i = 0; i + 1 < numbers.size() && message >= 0; ++i) {
+      const std::string_view name = path.substr(0, path.find('.'));
+      path.remove_prefix(std::min(path.size(), name.size() + 1));
+      numbers[i] = NumberOf(message, name);
+      if (numbers[i] == 0) return false;
+      if (path.empty()) return true;
+      for (const auto& f : protos_[static_cast<size_t>(message)]->field()) {
+        if (f.name() == name) {
+          message = MessageOf(f.type_name());
+          break;
+        }
+      }
+    }
+    return false;
+  }
+
+  void AddRelations() {
+    for (uint32_t i = 0; i < t_.methods.size(); ++i) {
+      const Method& method = t_.methods[i];
+      const int32_t request = static_cast<int32_t>(t_.tables[static_cast<size_t>(method.request)].message);
+      const int32_t response = static_cast<int32_t>(t_.tables[static_cast<size_t>(method.response)].message);
+      for (const EchoRow& row : Echoes()) {
+        Tables::Echo echo;
+        echo.method = i;
+        if (!row.method.empty() && row.method != method.path) continue;
+        if (PathOf(request, row.request, echo.request) && PathOf(response, row.response, echo.response)) {
+          t_.echoes.push_back(echo);
+        }
+      }
+      for (const DemandRow& row : Demands()) {
+        Tables::Demand demand{i, row.response};
+        const int32_t message = row.response ? response : request;
+        if (row.method == method.path && MaskOf(message, row.when, demand.when) &&
+            MaskOf(message, row.fields, demand.fields)) {
+          t_.demands.push_back(demand);
+        }
+      }
+    }
   }
 
   Field CompileField(const pb::FieldDescriptorProto& f, MessageTable& table, int32_t& plain_child) {

@@ -5,6 +5,7 @@
 // region's peer in one place and an error's new leader in another, so each place has a table of its own.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -12,6 +13,7 @@
 #include <vector>
 
 #include "agent/schema/meanings.h"
+#include "agent/schema/plausible.h"
 #include "agent/schema/schema.h"
 
 namespace google::protobuf {
@@ -65,11 +67,17 @@ struct MessageTable {
   bool meaningful = false;  // it or something in it has a meaning
   Role role = Role::kPlain;
   uint32_t message = 0;  // index in `messages`
+  // Of the plain table: the message's ShapeRow.
+  uint64_t required = 0;  // bits of field numbers below 64
+  bool demanded = false;  // they are never absent
+  int16_t shape_bits = 0;
+  bool anchor = false;
 };
 
 struct SparseField {
   uint32_t number = 0;
   int32_t plain_child = -1;
+  Domain domain = Domain::kAny;
   Field field;
 };
 
@@ -83,6 +91,7 @@ struct Tables {
   std::vector<Field> fields;
   // Beside `fields`: the table of the message type in no particular role, or of an enum its index in `enums`.
   std::vector<int32_t> plain_children;
+  std::vector<Domain> domains;  // beside `fields`
   std::vector<SparseField> sparse_fields;
   std::vector<MessageName> messages;
   std::vector<std::vector<int32_t>> enums;                         // sorted numbers
@@ -92,6 +101,21 @@ struct Tables {
   std::vector<BatchCommand> request_commands;  // by oneof number
   std::vector<BatchCommand> response_commands;
   std::vector<std::string> command_names;  // owns the names in the two above
+  // A number that both messages of a method repeat: field numbers down to it, 0 at the end.
+  struct Echo {
+    uint32_t method = 0;
+    std::array<uint32_t, 4> request{};
+    std::array<uint32_t, 4> response{};
+  };
+  std::vector<Echo> echoes;
+  // DemandRow, as bits of field numbers.
+  struct Demand {
+    uint32_t method = 0;
+    bool response = false;
+    uint64_t when = 0;
+    uint64_t fields = 0;
+  };
+  std::vector<Demand> demands;
 
   // Null if there is none with this number.
   const SparseField* FindSparse(const MessageTable& table, uint32_t number) const;

@@ -383,7 +383,11 @@ bool Judge::KnewBetter(const CaseComplaint& k, const std::vector<Item>& items) c
   if (on_connection == on_connection_.end()) return false;
   const int64_t asked = scene_.RequestTime(q);
   const uint32_t client = scene_.ClientHost(q);
-  const auto holders = neighbours_->HoldersOf(items.front().start);
+  auto holders = neighbours_->HoldersOf(items.front().start);
+  if (holders.by_all.empty()) {
+    holders.by_all = neighbours_->ServersOf(items.front().start, scene_.At(q).method, scene_.At(q).command);
+    holders.by_some.insert(holders.by_all.begin(), holders.by_all.end());
+  }
   for (const RegionVersion& right : holders.by_all) {
     if (right.region_id == k.complaint->region.region_id) continue;
     int64_t before = kNoTime;
@@ -507,7 +511,7 @@ Judge::Blame Judge::JudgeWithoutRoute(const RegionCase& c, const CaseComplaint& 
     blame.weakened.push_back("no message that told " + HostText(client) + " about this region was seen");
     return blame;
   }
-  if (clear && !c.said.empty() && KnewBetter(k, items)) {
+  if (clear && KnewBetter(k, items)) {
     blame.decided = true;
     blame.component = Component::kTidb;
     blame.reason = Reason::kTidbKnewBetter;

@@ -181,10 +181,30 @@ std::optional<uint32_t> FindTruth(const Scene& scene, const NeighbourIndex& neig
   return Only(alive);
 }
 
-// PD answered a range that no store told it, after the same PD had answered another.
+// A store told PD `range` between the two times. If not all reports of it were kept, one may have been.
+bool MayBeReportedBetween(const Scene& scene, const RegionCase& c, uint32_t range, const Telling& first,
+                          const Telling& last) {
+  for (const Said& report : c.said) {
+    if (!IsReportToPd(report.source) || report.range != range) continue;
+    if (report.count != report.tellings.size()) return true;
+    for (const Telling& telling : report.tellings) {
+      if (telling.ref_ns == kNoTime) return true;
+      const int64_t after = scene.ClockSlack(telling.observation, first.observation);
+      const int64_t before = scene.ClockSlack(telling.observation, last.observation);
+      if (telling.ref_ns + after >= scene.RequestTime(first.observation) &&
+          telling.ref_ns <= last.ref_ns + before) {
+        return true;
+      }
+    }
+  }
+  return false;
+}
+
+// PD answered one range and later another, and no store had told it the second one in between: its tree does
+// not turn by itself, neither to something new nor back.
 bool MovedOnByItself(const Scene& scene, const RegionCase& c) {
   for (const Said& later : c.said) {
-    if (!IsPdAnswer(later.source) || !c.PdInvented(later.range)) continue;
+    if (!IsPdAnswer(later.source)) continue;
     for (const Said& earlier : c.said) {
       if (!IsPdAnswer(earlier.source) || earlier.range == later.range ||
           earlier.speaker_host != later.speaker_host || earlier.tellings.empty() || later.tellings.empty()) {
@@ -195,7 +215,8 @@ bool MovedOnByItself(const Scene& scene, const RegionCase& c) {
       if (first.ref_ns == kNoTime || last.ref_ns == kNoTime) continue;
       // Answered before the other was even asked for.
       const int64_t asked = scene.RequestTime(last.observation);
-      if (first.ref_ns + scene.ClockSlack(first.observation, last.observation) < asked) return true;
+      if (first.ref_ns + scene.ClockSlack(first.observation, last.observation) >= asked) continue;
+      if (!MayBeReportedBetween(scene, c, later.range, first, last)) return true;
     }
   }
   return false;
@@ -224,6 +245,35 @@ NeighbourIndex::NeighbourIndex(const Scene& scene) : scene_(scene) {
   places_.erase(std::unique(places_.begin(), places_.end(),
                             [&](const Place& a, const Place& b) { return key(a) == key(b); }),
                 places_.end());
+  for (const auto& [by, commands] : scene.ledger.served()) {
+    for (const ServedKeys& keys : commands) {
+      served_.push_back({keys.low, keys.high, by.region, keys.method, keys.command});
+    }
+  }
+  const auto served_key = [](const ServedPlace& p) {
+    return std::tie(p.low, p.high, p.region, p.method, p.command);
+  };
+  std::sort(served_.begin(), served_.end(),
+            [&](const ServedPlace& a, const ServedPlace& b) { return served_key(a) < served_key(b); });
+}
+
+std::set<RegionVersion> NeighbourIndex::ServersOf(const std::string& key, uint16_t method,
+                                                  uint16_t command) const {
+  std::set<RegionVersion> out;
+  auto it = std::upper_bound(served_.begin(), served_.end(), key,
+                             [](const std::string& k, const ServedPlace& p) { return k < p.low; });
+  for (size_t looked = 0; it != served_.begin() && looked < kMostLookedBack; ++looked) {
+    --it;
+    if (it->high < key || it->method != method || it->command != command) continue;
+    const auto entries = scene_.ledger.entries().find(it->region);
+    const bool refuted =
+        entries != scene_.ledger.entries().end() &&
+        std::any_of(entries->second.begin(), entries->second.end(), [&](const LedgerEntry& e) {
+          return !scene_.ledger.ranges().Get(e.range).Contains(AsBytes(key));
+        });
+    if (!refuted) out.insert(it->region);
+  }
+  return out;
 }
 
 // Places that start inside of `range`, then those before it that may reach into it.

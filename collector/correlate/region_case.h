@@ -86,6 +86,9 @@ class NeighbourIndex {
     std::set<RegionVersion> by_some;
   };
   Holders HoldersOf(const std::string& key) const;
+  // Regions from which a store answered, by this command, keys at or below and at or above `key`: by its own
+  // deeds they hold it, as far as nobody stated otherwise. For when no statement was seen.
+  std::set<RegionVersion> ServersOf(const std::string& key, uint16_t method, uint16_t command) const;
 
  private:
   struct Place {
@@ -105,8 +108,16 @@ class NeighbourIndex {
   std::pair<int64_t, int64_t> Spoken(const RegionVersion& region) const;
 
   const Scene& scene_;
-  std::vector<Place> places_;  // by start
-  bool one_pd_ = true;         // times of several PDs prove nothing about one tree
+  struct ServedPlace {
+    std::string low;
+    std::string high;
+    RegionVersion region;
+    uint16_t method = 0;
+    uint16_t command = 0;
+  };
+  std::vector<Place> places_;        // by start
+  std::vector<ServedPlace> served_;  // by low
+  bool one_pd_ = true;               // times of several PDs prove nothing about one tree
 };
 
 // Builds the case of `region` and draws the conclusions. `complaints` are those of this (region, version).

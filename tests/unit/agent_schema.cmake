@@ -14,3 +14,5 @@ keytrail_test(real_messages_test
                       unit/agent/schema/message_maker.cc
               DEPENDS decode_file agent_schema kvproto PRIVATE_DEPENDS protobuf::libprotobuf)
 target_compile_definitions(real_messages_test PRIVATE KEYTRAIL_TEST_DATA="${CMAKE_SOURCE_DIR}/tests/data")
+keytrail_test(naming_test SOURCES unit/agent/schema/naming_test.cc
+              DEPENDS agent_schema kvproto PRIVATE_DEPENDS protobuf::libprotobuf)

@@ -171,6 +171,15 @@ TEST_F(Capture, WhatIsNotACaptureIsOneSentence) {
   expect(ReadAll(Put("head", PcapFile(1, {}).substr(0, 20))), Path("head"), "truncated");
 }
 
+// libpcap gives a stamp's 32 bits with a sign: garbage must be no time before 1970.
+TEST_F(Capture, StampsThatAreNone) {
+  std::string bytes = PcapFile(1, SomePackets(1));
+  bytes.replace(24, 8, 8, '\xFF');
+  const Seen seen = ReadAll(Put("stamps", bytes));
+  ASSERT_EQ(seen.packets.size(), 1u);
+  EXPECT_EQ(seen.packets[0].ns, 0);
+}
+
 TEST_F(Capture, Filters) {
   const std::string path = Put("f", PcapFile(1, SomePackets()));
   EXPECT_EQ(ReadAll(path, "tcp port 20160").packets.size(), 10u);

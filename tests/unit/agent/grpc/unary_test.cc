@@ -401,6 +401,7 @@ TEST(Unary, ATruncatedMessageIsMalformedAndASecondOneToo) {
   EXPECT_EQ(h.log.calls[0].incomplete, kMalformed);
   EXPECT_EQ(h.log.calls[1].incomplete, kMalformed);
   EXPECT_EQ(h.log.calls[1].first_key, "k");
+  EXPECT_EQ(h.log.calls[1].req_messages, 1u);  // only a stream has more
   EXPECT_EQ(h.log.calls[2].incomplete & kMalformed, kMalformed);
   EXPECT_FALSE(h.log.calls[2].has_request);
 }
