@@ -47,6 +47,7 @@ keytrail_fuzz(schema
               SOURCES fuzz/schema_target.cc unit/agent/schema/facts_oracle.cc unit/agent/schema/message_maker.cc
               DEPENDS fuzz_call_checks kvproto
               PRIVATE_DEPENDS protobuf::libprotobuf)
+keytrail_fuzz(naming SOURCES fuzz/naming_target.cc DEPENDS agent_schema)
 keytrail_fuzz(error_text SOURCES fuzz/error_text_target.cc DEPENDS agent_schema)
 keytrail_fuzz(capture SOURCES fuzz/capture_target.cc DEPENDS agent_capture)
 keytrail_fuzz(records SOURCES fuzz/records_target.cc DEPENDS fuzz_call_checks)
