@@ -38,6 +38,10 @@ inline constexpr int64_t kIdleConnectionNs = 900'000'000'000;
 // reordering by a NIC, `any` or several capture threads.
 inline constexpr uint64_t kSettleSegments = 128;
 inline constexpr int64_t kSettleNs = 2'000'000'000;
+// The time alone decides only after this much: on a quiet host few packets lie seconds apart, and a reordering
+// is one of packets. Before that so many segments must have passed, too.
+inline constexpr uint64_t kSettleFewSegments = 64;
+inline constexpr int64_t kSettleQuietNs = 10'000'000'000;
 // A sequence number further from the expected one is foreign (stale, garbage, or a new connection whose SYN
 // was lost). TCP allows windows of 2^30; real ones stay below 2^26, and a larger loss is told no worse as a
 // connection that is joined late.

@@ -51,6 +51,8 @@ class CallTracker {
   // Naming by evidence (nameless.cc).
   // The request's headers have come: names the stream if its slot is bound, and learns of the server.
   void OnRequestHeaders(Connection& connection, Stream& stream);
+  // HEADERS come for a stream that was read without: what its messages were taken for does not hold.
+  void Reopen(Connection& connection, Stream& stream);
   // Tells what has waited longer than limits::kMaxWaitForNameNs at `now`.
   void ExpireWaiting(Connection& connection, TimeNs now);
   // The connection is over, its streams are finished: what waits for its slots.

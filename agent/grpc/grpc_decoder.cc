@@ -155,6 +155,7 @@ void GrpcDecoder::State::ReadRequest(g::Connection& connection, g::Stream& strea
     remembered = g::ReadRequestHeaders(block, tracker.methods());
   }
   const g::RequestHeaders& headers = remembered;
+  if (stream.nameless != nullptr || stream.entry != nullptr) tracker.Reopen(connection, stream);
   half.headers_seen = true;
   // What was lost before it was not of this direction of this stream.
   half.losses = 0;

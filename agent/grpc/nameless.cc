@@ -246,6 +246,16 @@ void CallTracker::OnRequestHeaders(Connection& connection, Stream& stream) {
   stream.name_from = MethodFrom::kSlot;
 }
 
+void CallTracker::Reopen(Connection& connection, Stream& stream) {
+  if (stream.nameless != nullptr && !stream.nameless->told) TellWaiting(connection, stream);
+  stream.nameless.reset();
+  if (stream.entry == nullptr) return;
+  EndAllPending(connection, stream, false, kMalformed);
+  stream.entry = nullptr;
+  stream.name_from = MethodFrom::kHeader;
+  stream.agreed = 0;
+}
+
 void CallTracker::ObserveCall(SlotName& slot, const Connection& connection, const Stream& stream) {
   SeenCall call;
   Body inflated;

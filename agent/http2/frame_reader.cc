@@ -103,6 +103,11 @@ size_t FrameReader::Feed(const FrameContext& context, TimeNs time, Bytes bytes) 
 
 // Whether the header just read may stand here.
 bool FrameReader::IsExpected(const FrameContext& context) const {
+  // Nine frames in ten.
+  if (header_.type == kFrameData && !header_.has(kFlagPadded)) {
+    return header_.stream != 0 && header_.length <= context.facts.MaxFrameBytes(context.direction) &&
+           block_stream_ == 0;
+  }
   const bool continues = header_.type == kFrameContinuation;
   return IsLegalFrame(header_, context.facts.MaxFrameBytes(context.direction)) &&
          continues == (block_stream_ != 0) && (!continues || header_.stream == block_stream_);

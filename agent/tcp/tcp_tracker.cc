@@ -90,8 +90,13 @@ void TcpTracker::State::Schedule(Connection& c, Deadline what) {
   due.push_back({&c, c.generation, segments + limits::kSettleSegments, now + limits::kSettleNs, what});
 }
 
+bool TcpTracker::State::IsDue(const Due& d) const {
+  if (d.segments <= segments || d.ns + limits::kSettleQuietNs - limits::kSettleNs <= now) return true;
+  return d.ns <= now && d.segments <= segments + limits::kSettleSegments - limits::kSettleFewSegments;
+}
+
 void TcpTracker::State::RunDeadlines() {
-  while (!due.empty() && (due.front().segments <= segments || due.front().ns <= now)) {
+  while (!due.empty() && IsDue(due.front())) {
     const Due next = due.front();
     due.pop_front();
     Connection& c = *next.connection;

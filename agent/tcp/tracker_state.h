@@ -84,6 +84,7 @@ struct TcpTracker::State {
     Deadline what;
   };
   std::deque<Due> due;
+  bool IsDue(const Due& d) const;
 
   std::vector<uint32_t> free_slots;
   uint32_t slots = 0;

@@ -35,12 +35,14 @@ Status CallRowWriter::Prepare(sqlite3* db) {
     SqlStatement* statement;
     const char* table;
     int columns;
-  } kInserts[] = {{&call_, "call_rows", 39},     {&key_, "call_keys", 10},        {&route_, "routes", 15},
-                  {&asked_, "asked_regions", 3}, {&statement_, "statements", 12}, {&error_, "errors", 23},
-                  {&method_, "methods", 3},      {&connection_, "connections", 9}};
+  } kInserts[] = {
+      {&call_, "call_rows", 39},     {&key_, "call_keys", 10},         {&route_, "routes", 15},
+      {&asked_, "asked_regions", 3}, {&statement_, "statements", 12},  {&error_, "errors", 23},
+      {&method_, "methods", 3},      {&connection_, "connections", 9}, {&amendment_, "amendments", 5}};
   for (const auto& insert : kInserts) {
     Result<SqlStatement> prepared = SqlStatement::Prepare(
-        db, std::string("INSERT INTO ") + insert.table + " VALUES " + Placeholders(insert.columns));
+        db, std::string(insert.statement == &amendment_ ? "INSERT OR REPLACE INTO " : "INSERT INTO ") +
+                insert.table + " VALUES " + Placeholders(insert.columns));
     if (!prepared) return Error{prepared.error()};
     *insert.statement = std::move(*prepared);
   }
@@ -230,7 +232,15 @@ bool CallRowWriter::WriteRow(uint64_t call_id, uint32_t agent, int64_t connectio
   return s.Run();
 }
 
+bool CallRowWriter::WriteAmendment(uint32_t agent, const CallRecord& amendment) {
+  int64_t method = 0;
+  if (!MethodId(amendment, method)) return false;
+  amendment_.Number(agent).Number(amendment.connection).Number(amendment.stream).Signed(method);
+  return amendment_.Number(static_cast<uint64_t>(amendment.method_from)).Run();
+}
+
 bool CallRowWriter::Write(uint64_t call_id, uint32_t agent, const CallRecord& call) {
+  if (call.kind == CallKind::kAmend) return WriteAmendment(agent, call);
   int64_t method = 0;
   int64_t connection = 0;
   if (!MethodId(call, method) || !ConnectionId(agent, call, connection) ||

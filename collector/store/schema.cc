@@ -137,11 +137,20 @@ constexpr ColumnDescription kCalls[] = {
     {"incomplete", kText, "why the record is not whole, comma separated; null: it is"},
 };
 
+constexpr ColumnDescription kAmendments[] = {
+    {"agent", kIntNotNull, "agents.id"},
+    {"serial", kIntNotNull, "connections.serial"},
+    {"stream", kIntNotNull, "HTTP/2 stream id"},
+    {"method", kIntNotNull, "methods.id of all its calls that came without a method"},
+    {"method_from", kIntNotNull, "2 slot, 3 shape"},
+};
+
 constexpr char kCallsView[] =
     "SELECT c.id AS id, c.agent AS agent, coalesce(a.name, a.agent_key) AS observer,"
     " CASE c.kind WHEN 1 THEN 'unary' WHEN 2 THEN 'sub' WHEN 3 THEN 'message' ELSE 'stream' END AS kind,"
-    " m.method AS method,"
-    " CASE c.method_from WHEN 1 THEN 'header' WHEN 2 THEN 'slot' WHEN 3 THEN 'shape' ELSE 'unknown' END"
+    " coalesce(m.method, xm.method) AS method,"
+    " CASE coalesce(nullif(c.method_from, 0), x.method_from) WHEN 1 THEN 'header' WHEN 2 THEN 'slot' WHEN 3 "
+    "THEN 'shape' ELSE 'unknown' END"
     " AS method_from,"
     " m.command AS command, n.client AS client, n.server AS server, n.client_known AS client_known,"
     " n.joined AS joined, c.connection AS connection, c.stream AS stream, c.request_id AS request_id,"
@@ -162,7 +171,9 @@ constexpr char kCallsView[] =
     " iif(c.incomplete & 32, 'over_cap,', '') || iif(c.incomplete & 64, 'unknown_encoding,', '') ||"
     " iif(c.incomplete & 128, 'malformed,', ''), ','), '') AS incomplete"
     " FROM call_rows c JOIN connections n ON n.id = c.connection JOIN methods m ON m.id = c.method"
-    " JOIN agents a ON a.id = c.agent";
+    " JOIN agents a ON a.id = c.agent"
+    " LEFT JOIN amendments x ON c.method_from = 0 AND x.agent = c.agent AND x.serial = n.serial"
+    " AND x.stream = c.stream LEFT JOIN methods xm ON xm.id = x.method";
 
 constexpr ColumnDescription kCallKeys[] = {
     {"call_id", kIntNotNull, "calls.id"},
@@ -404,6 +415,8 @@ constexpr TableDescription kSchema[] = {
     {"connections", "TCP connections, as each agent knew them", kConnections, "", false, nullptr},
     {"call_rows", "observations of calls with numbers for names; `calls` is for people", kCallRows, "", false,
      nullptr},
+    {"amendments", "methods that were proved after their calls had been stored; `calls` shows them",
+     kAmendments, ", PRIMARY KEY (agent, serial, stream)", true, nullptr},
     {"calls", "observations of calls: a unary call, a sub-command, a stream's message, a stream", kCalls, "",
      false, kCallsView},
     {"call_keys", "keys and ranges that calls ask for", kCallKeys, ", PRIMARY KEY (call_id, side, n)", true,

@@ -39,6 +39,8 @@ class CallRowWriter {
 
   bool MethodId(const CallRecord& call, int64_t& id);
   bool ConnectionId(uint32_t agent, const CallRecord& call, int64_t& id);
+  // The method of calls of one stream whose rows came without.
+  bool WriteAmendment(uint32_t agent, const CallRecord& amendment);
   bool WriteRow(uint64_t call_id, uint32_t agent, int64_t connection, int64_t method, const CallRecord& call);
   bool WriteKeys(uint64_t call_id, int side, const MessageFacts& facts);
   bool WriteRoutes(uint64_t call_id, const MessageFacts& facts);
@@ -47,7 +49,7 @@ class CallRowWriter {
   Bytes Encoded(Bytes key, KeyForm form, bool raw_keyspace, bool is_bound, std::string& room) const;
 
   sqlite3* db_ = nullptr;
-  SqlStatement call_, key_, route_, asked_, statement_, error_, method_, connection_;
+  SqlStatement call_, key_, route_, asked_, statement_, error_, method_, connection_, amendment_;
   std::unordered_map<std::string, int64_t> methods_;
   std::unordered_map<ConnectionKey, int64_t, ConnectionHash> connections_;
   std::string room_a_, room_b_, room_c_, room_d_, room_e_;

@@ -134,6 +134,22 @@ TEST(Nameless, BatchCommandsWithoutHeadersIsSplitFromItsFirstMessage) {
   }
 }
 
+// Hostile: HEADERS in the middle of a stream that was named without.
+TEST(Nameless, HeadersThatComeLateEndWhatWasTakenForGranted) {
+  CallHarness h({}, Protocol::kHttp2Late);
+  h.Data(true, 1, Framed(Batch({{7, 1, Get("k")}})));
+  h.Data(false, 1, Framed(Batch({{7, 1, GetResponse("v")}})));
+  h.Data(true, 1, Framed(Batch({{8, 1, Get("k")}})));
+  h.HiddenRequest(1);
+  h.Data(true, 1, Framed(Batch({{9, 1, Get("k")}})));
+  h.End();
+  const auto subs = h.log.Of(CallKind::kSub);
+  ASSERT_GE(subs.size(), 2u);
+  EXPECT_TRUE(subs[0].has_request && subs[0].has_response);
+  EXPECT_EQ(subs[1].id, 8u);
+  EXPECT_FALSE(subs[1].has_response);
+}
+
 // Not even who is the client is known: the messages tell that, too.
 TEST(Nameless, TheClientIsKnownByWhatItSays) {
   for (const int client : {0, 1}) {

@@ -205,12 +205,20 @@ TEST_F(TcpCaps, WhereALateJoinBegins) {
   EXPECT_TRUE(sink.newest.empty());
   for (int i = 0; i < 3; ++i) Data(2, 1, "");
   EXPECT_EQ(sink.newest, "first");
-  // … or in capture time.
+  // … or in capture time, if some segments have passed,
   Data(3, 1000, "second");
+  for (uint64_t i = 0; i < limits::kSettleFewSegments; ++i) Data(2, 1, "");
   tracker.Advance(TimeNs{kStart + limits::kSettleNs - 1});
   EXPECT_EQ(sink.newest, "first");
   tracker.Advance(TimeNs{kStart + limits::kSettleNs});
   EXPECT_EQ(sink.newest, "second");
+  // … or after a longer time.
+  Data(4, 1000, "third", kStart + limits::kSettleNs);
+  const int64_t quiet = kStart + limits::kSettleNs + limits::kSettleQuietNs;
+  tracker.Advance(TimeNs{quiet - 1});
+  EXPECT_EQ(sink.newest, "second");
+  tracker.Advance(TimeNs{quiet});
+  EXPECT_EQ(sink.newest, "third");
 }
 
 TEST_F(TcpCaps, SequenceNumbersOutsideTheWindow) {
