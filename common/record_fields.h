@@ -94,7 +94,7 @@ void VisitFacts(A& a, T& facts) {
 // What stands in the record itself; connection, names, times and facts are the codec's.
 template <class A, class T>
 void VisitRecord(A& a, T& call) {
-  a.Enum(4, call.kind, 4);
+  a.Enum(4, call.kind, static_cast<unsigned>(CallKind::kAmend));
   a.Enum(5, call.method_from, 3);
   a.Number(6, call.stream);
   a.Optional(7, call.request_id);

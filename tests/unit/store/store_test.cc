@@ -161,6 +161,30 @@ TEST(Store, RowsOfAPointRead) {
               ElementsAre("1|10.77.0.31:20160|1"));
 }
 
+// A name that is proved after its calls were stored: of their connection and stream alone, and read back
+// whole.
+TEST(Store, AnAmendmentNamesWhatCameWithout) {
+  std::unique_ptr<Store> store = Opened(":memory:");
+  const uint32_t agent = Agent(*store, "a");
+  CallRecord call;
+  call.client = *ParseEndpoint("10.0.0.1:40000");
+  call.server = *ParseEndpoint("10.0.0.2:20160");
+  call.connection = 3;
+  uint64_t sequence = 0;
+  for (const uint32_t stream : {21, 23}) {
+    call.stream = stream;
+    CommitOne(*store, agent, ++sequence, call);
+  }
+  call.kind = CallKind::kAmend;
+  call.stream = 21;
+  call.method = "/tikvpb.Tikv/KvGet";
+  call.method_from = MethodFrom::kSlot;
+  CommitOne(*store, agent, ++sequence, call);
+  EXPECT_THAT(Rows(*store, "SELECT stream, method, method_from FROM calls ORDER BY id"),
+              ElementsAre("21|/tikvpb.Tikv/KvGet|slot", "23|null|unknown"));
+  EXPECT_EQ(ReadAll(*store).size(), 3u);
+}
+
 TEST(Store, KeysAreStoredInEncodedForm) {
   std::unique_ptr<Store> store = Opened(":memory:");
   const uint32_t agent = Agent(*store, "a");
