@@ -19,9 +19,6 @@ import harness
 import pcap_file
 
 BOUND_MIB = 600
-if os.environ.get("KEYTRAIL_SANITIZED"):
-    # AddressSanitizer keeps red zones around each of a million small objects, and 256 MiB of freed ones.
-    BOUND_MIB *= 2
 SYN, ACK = pcap_file.SYN, pcap_file.ACK
 START_S = 1795451409
 
