@@ -5,7 +5,6 @@ neither run saw opened has no truth here and is left out. Streams are found agai
 stream id and the time, so that a port used twice is two connections.
 """
 
-import bisect
 import collections
 import json
 import subprocess
