@@ -126,6 +126,9 @@ inline constexpr size_t kMaxWaitingBytes = 1u << 20;
 inline constexpr int64_t kMaxWaitForNameNs = 5'000'000'000;
 // Calls or messages that are listened to before a slot or stream is given up.
 inline constexpr uint32_t kMaxObserved = 4096;
+// :path entries of a header table that are remembered across a loss, and the length of one.
+inline constexpr size_t kMaxFormerEntries = 64;
+inline constexpr size_t kMaxFormerPathBytes = 256;
 // Unknown entries of one header table: 4,096 bytes hold 128.
 inline constexpr size_t kMaxNamedSlots = 256;
 // Streams of one slot that went out as unknown and can be amended.

@@ -50,7 +50,7 @@ class CallTracker {
 
   // Naming by evidence (nameless.cc).
   // The request's headers have come: names the stream if its slot is bound, and learns of the server.
-  void OnRequestHeaders(Connection& connection, Stream& stream);
+  void OnRequestHeaders(Connection& connection, Stream& stream, const RequestHeaders& headers);
   // HEADERS come for a stream that was read without: what its messages were taken for does not hold.
   void Reopen(Connection& connection, Stream& stream);
   // Tells what has waited longer than limits::kMaxWaitForNameNs at `now`.
@@ -89,6 +89,9 @@ class CallTracker {
   void DropWaiting(NamelessStream& nameless);
   bool Agrees(Connection& connection, Stream& stream, int direction, const WireMessage& message);
   SlotName* SlotOf(Connection& connection, const Stream& stream);
+  bool DropIdleSlot(Connection& connection);
+  void TakeHint(Connection& connection, Stream& stream, const RequestHeaders& headers);
+  bool Confirmed(const SlotName& slot, ServerRoles roles) const;
   void ObserveCall(SlotName& slot, const Connection& connection, const Stream& stream);
   void BindSlot(Connection& connection, SlotName& slot, MethodEntry& entry);
   bool NameCall(Connection& connection, Stream& stream);

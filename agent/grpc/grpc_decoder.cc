@@ -171,7 +171,7 @@ void GrpcDecoder::State::ReadRequest(g::Connection& connection, g::Stream& strea
   stream.follower_allowed = headers.follower_allowed;
   stream.foreign_coding = headers.foreign_coding;
   if (headers.path_over_cap) stream.incomplete |= kOverCap;
-  tracker.OnRequestHeaders(connection, stream);
+  tracker.OnRequestHeaders(connection, stream, headers);
   // A slot that was proved to name a method of gRPC opens calls of gRPC.
   const bool bound = headers.entry == nullptr && stream.entry != nullptr;
   SetGrpc(connection, stream, bound ? g::Answer::kYes : headers.grpc);

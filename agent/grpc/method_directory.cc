@@ -24,6 +24,11 @@ MethodEntry* MethodDirectory::Find(std::string_view path, bool& over_cap) {
   return &entry;
 }
 
+bool MethodDirectory::Seen(const Method& method) const {
+  const auto it = by_path_.find(method.path);
+  return it != by_path_.end() && it->second->counts[0].streams + it->second->counts[1].streams != 0;
+}
+
 const std::map<std::string, PathCounts, std::less<>>& MethodDirectory::Counts(bool from_start) {
   auto& counts = counts_[from_start];
   counts.clear();

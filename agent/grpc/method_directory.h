@@ -30,6 +30,9 @@ class MethodDirectory {
   // kMaxForeignMethodBytes; `over_cap` is set for those beyond.
   MethodEntry* Find(std::string_view path, bool& over_cap);
 
+  // Has any call of it been seen?
+  bool Seen(const Method& method) const;
+
   // Rebuilt from the entries: for the end of a run, not for every packet.
   const std::map<std::string, PathCounts, std::less<>>& Counts(bool from_start);
 

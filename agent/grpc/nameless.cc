@@ -212,6 +212,7 @@ bool CallTracker::Agrees(Connection& connection, Stream& stream, int direction, 
   }
   if (slot != nullptr) {
     slot->bound = nullptr;
+    slot->hint = nullptr;
     slot->agreed = 0;
     slot->evidence = std::make_unique<MethodEvidence>(schema_, MethodEvidence::Shape::kCall);
   }
@@ -223,16 +224,31 @@ bool CallTracker::Agrees(Connection& connection, Stream& stream, int direction, 
 
 SlotName* CallTracker::SlotOf(Connection& connection, const Stream& stream) {
   if (stream.path_slot == 0) return nullptr;
-  const auto it = connection.slots.find(stream.path_slot);
-  if (it != connection.slots.end()) return &it->second;
-  if (connection.slots.size() >= limits::kMaxNamedSlots) {
-    counters_.Add(Counter::kCapWaiting);
-    return nullptr;
+  auto it = connection.slots.find(stream.path_slot);
+  if (it == connection.slots.end()) {
+    if (connection.slots.size() >= limits::kMaxNamedSlots && !DropIdleSlot(connection)) {
+      counters_.Add(Counter::kCapWaiting);
+      return nullptr;
+    }
+    it = connection.slots.try_emplace(stream.path_slot, schema_).first;
   }
-  return &connection.slots.try_emplace(stream.path_slot, schema_).first->second;
+  it->second.used = ++connection.slots_used;
+  return &it->second;
 }
 
-void CallTracker::OnRequestHeaders(Connection& connection, Stream& stream) {
+// Each loss of the table brings new numbers, and the old ones come never again.
+bool CallTracker::DropIdleSlot(Connection& connection) {
+  auto idle = connection.slots.end();
+  for (auto it = connection.slots.begin(); it != connection.slots.end(); ++it) {
+    if (!it->second.waiting.empty()) continue;
+    if (idle == connection.slots.end() || it->second.used < idle->second.used) idle = it;
+  }
+  if (idle == connection.slots.end()) return false;
+  connection.slots.erase(idle);
+  return true;
+}
+
+void CallTracker::OnRequestHeaders(Connection& connection, Stream& stream, const RequestHeaders& headers) {
   if (stream.entry != nullptr) {
     if ((connection.roles & stream.entry->roles) != connection.roles) {
       NarrowServer(connection, stream.entry->roles);
@@ -241,9 +257,24 @@ void CallTracker::OnRequestHeaders(Connection& connection, Stream& stream) {
   }
   if (stream.path_slot == 0) return;
   const auto it = connection.slots.find(stream.path_slot);
-  if (it == connection.slots.end() || it->second.bound == nullptr) return;
+  if (it == connection.slots.end()) {
+    TakeHint(connection, stream, headers);
+    return;
+  }
+  if (it->second.bound == nullptr) return;
   stream.entry = it->second.bound;
   stream.name_from = MethodFrom::kSlot;
+}
+
+void CallTracker::TakeHint(Connection& connection, Stream& stream, const RequestHeaders& headers) {
+  MethodEntry* hint = headers.former_entry;
+  const auto former = connection.slots.find(headers.former_slot);
+  if (headers.former_slot != 0 && former != connection.slots.end()) {
+    const SlotName& slot = former->second;
+    if (slot.bound != nullptr || slot.hint != nullptr) hint = slot.bound != nullptr ? slot.bound : slot.hint;
+  }
+  if (hint == nullptr || hint->method == nullptr) return;
+  if (SlotName* const slot = SlotOf(connection, stream)) slot->hint = hint;
 }
 
 void CallTracker::Reopen(Connection& connection, Stream& stream) {
@@ -278,6 +309,11 @@ void CallTracker::ObserveCall(SlotName& slot, const Connection& connection, cons
   slot.evidence->Observe(call);
 }
 
+bool CallTracker::Confirmed(const SlotName& slot, ServerRoles roles) const {
+  return slot.evidence->Confirms(*slot.hint->method, roles,
+                                 [this](const Method& rival) { return methods_.Seen(rival); });
+}
+
 // `stream` is finished. True: it was named or told, and may be written. False: it may wait.
 bool CallTracker::NameCall(Connection& connection, Stream& stream) {
   SlotName* const slot = OneMessageEachWay(stream) ? SlotOf(connection, stream) : nullptr;
@@ -292,11 +328,17 @@ bool CallTracker::NameCall(Connection& connection, Stream& stream) {
   }
   ObserveCall(*slot, connection, stream);
   const int request = connection.request_direction();
-  if (const Method* method = slot->evidence->Proved(RolesFor(connection, request)); method != nullptr) {
-    bool over_cap = false;
-    MethodEntry& entry = *methods_.Find(method->path, over_cap);
-    BindSlot(connection, *slot, entry);
-    NameStream(connection, stream, entry, MethodFrom::kSlot);
+  const ServerRoles roles = RolesFor(connection, request);
+  MethodEntry* entry = nullptr;
+  bool over_cap = false;
+  if (const Method* method = slot->evidence->Proved(roles); method != nullptr) {
+    entry = methods_.Find(method->path, over_cap);
+  } else if (slot->hint != nullptr && Confirmed(*slot, roles)) {
+    entry = slot->hint;
+  }
+  if (entry != nullptr) {
+    BindSlot(connection, *slot, *entry);
+    NameStream(connection, stream, *entry, MethodFrom::kSlot);
     return true;
   }
   const bool hopeless = slot->evidence->refuted() || slot->evidence->observed() >= limits::kMaxObserved;

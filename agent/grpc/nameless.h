@@ -57,6 +57,9 @@ struct SlotName {
       : evidence(std::make_unique<MethodEvidence>(schema, MethodEvidence::Shape::kCall)) {}
 
   MethodEntry* bound = nullptr;
+  // What the same entry was before a loss, as far as that can be told: one call confirms it.
+  MethodEntry* hint = nullptr;
+  uint64_t used = 0;
   uint32_t agreed = 0;                       // messages that fit the name
   std::unique_ptr<MethodEvidence> evidence;  // null: given up
   std::deque<WaitingCall> waiting;

@@ -29,14 +29,12 @@ RequestHeaders ReadRequestHeaders(const HeaderBlock& block, MethodDirectory& met
   result.unreadable = block.undecodable;
   const bool hidden = block.has_unknown || block.undecodable;
   if (!block.path.empty()) result.entry = methods.Find(block.path, result.path_over_cap);
+  result.path_slot = block.path_slot;
+  result.former_slot = block.former_slot;
+  bool over_cap = false;
+  if (!block.former_path.empty()) result.former_entry = methods.Find(block.former_path, over_cap);
   for (const HeaderField& field : block.fields) {
     const std::string_view name = field.name;
-    if (block.path.empty() && field.unknown_value && result.path_slot == 0 &&
-        (name == ":path" || name.empty())) {
-      // Pseudo-header fields come first, and the others of them stand in HPACK's static table or follow
-      // :path with every sender that we know; so the first field without a name is the best bearer of it.
-      result.path_slot = field.slot;
-    }
     if (name == "tikv-forwarded-host" || name == "pd-forwarded-host") {
       result.forwarded = true;
     } else if (name == "pd-allow-follower-handle") {

@@ -80,6 +80,8 @@ struct RequestHeaders {
   uint64_t identity = 0;
   MethodEntry* entry = nullptr;
   uint32_t path_slot = 0;
+  MethodEntry* former_entry = nullptr;  // HeaderBlock::former_path
+  uint32_t former_slot = 0;
   Answer grpc = Answer::kNotKnown;
   Encoding encoding = Encoding::kUnknown;
   bool forwarded = false;
@@ -133,6 +135,7 @@ struct Connection {
   RequestHeaders remembered[4];
   // By HeaderField::slot of :path. A number is not used again when the table is lost.
   std::unordered_map<uint32_t, SlotName> slots;
+  uint64_t slots_used = 0;  // how often: the clock of SlotName::used
   // What its named calls say of the server.
   ServerRoles roles = kAnyServer;
   bool waiting = false;  // something may wait for a name

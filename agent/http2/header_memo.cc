@@ -62,7 +62,7 @@ void HeaderMemo::Offer(Bytes block, uint64_t hash, uint64_t generation, const He
   }
   if (entries_[at] == nullptr) entries_[at] = std::make_unique<Entry>();
   Entry& entry = *entries_[at];
-  size_t bytes = block.size();
+  size_t bytes = block.size() + decoded.former_path.size();
   for (const HeaderField& field : decoded.fields) bytes += field.name.size() + field.value.size();
   entry.hash = hash;
   entry.block_bytes = block.size();
@@ -82,6 +82,9 @@ void HeaderMemo::Offer(Bytes block, uint64_t hash, uint64_t generation, const He
   }
   entry.block = HeaderBlock{};
   entry.unknown_fields = static_cast<uint32_t>(PickGrpcFields(entry.fields, entry.block));
+  entry.block.path_slot = decoded.path_slot;
+  entry.block.former_path = keep(decoded.former_path);
+  entry.block.former_slot = decoded.former_slot;
   entry.block.identity = next_identity++;
 }
 

@@ -76,14 +76,54 @@ HpackDecoder::~HpackDecoder() {
 void HpackDecoder::Restart() {
   table_bytes_ = kDefaultHeaderTableBytes;
   ClearTable();
+  bridge_.Clear();
   table_known_ = true;
   total_inserted_ = 0;
   slot_base_ = slot_next_ = 1;
 }
 
-void HpackDecoder::Forget() {
+void HpackDecoder::Forget(uint64_t lost_bytes) {
+  KeepPaths(lost_bytes);
   ClearTable();
   table_known_ = false;
+}
+
+// What the table is known to hold before it is lost.
+void HpackDecoder::KeepPaths(uint64_t lost_bytes) {
+  if (lost_bytes == UINT64_MAX || table_bytes_ < kDefaultHeaderTableBytes || inflater_ == nullptr) {
+    bridge_.Clear();
+    return;
+  }
+  const int64_t newest = static_cast<int64_t>(total_inserted_);
+  bridge_.Lose(lost_bytes, inserted_, newest);
+  if (!bridge_.pending()) return;
+  const size_t entries = nghttp2_hd_inflate_get_num_table_entries(inflater_) - kStaticEntries;
+  for (size_t age = 0; age < entries && (table_known_ || age < inserted_); ++age) {
+    const nghttp2_nv* nv = nghttp2_hd_inflate_get_table_entry(inflater_, kStaticEntries + 1 + age);
+    if (nv != nullptr && Text(nv->name, nv->namelen) == ":path") {
+      bridge_.Keep(newest - static_cast<int64_t>(age), Text(nv->value, nv->valuelen));
+    }
+  }
+}
+
+// Which unknown field may bear the :path, and what it was before.
+void HpackDecoder::FindPathSlot(HeaderScratch& scratch) {
+  HeaderBlock& block = scratch.block;
+  for (size_t i = 0; i < scratch.fields.size(); ++i) {
+    const HeaderField& field = scratch.fields[i];
+    if (!field.unknown_value || !(field.name.empty() || field.name == ":path")) continue;
+    // Pseudo-header fields come first, and the others of them stand in HPACK's static table or follow
+    // :path with every sender that we know; so the first field without a name is the best bearer of it.
+    block.path_slot = field.slot;
+    if (i >= layout_.size() || !layout_.is_entry(i)) return;
+    const int64_t number = layout_.field(i);
+    if (const FormerEntry* former = bridge_.Find(number); former != nullptr) {
+      block.former_path = former->path;
+      block.former_slot = former->slot;
+    }
+    bridge_.NameSlot(number, field.slot);
+    return;
+  }
 }
 
 void HpackDecoder::ClearTable() {
@@ -121,6 +161,7 @@ const HeaderBlock& HpackDecoder::Decode(Bytes block, uint32_t max_table_bytes, H
   scratch.in_table.clear();
   scratch.arena.Reset();
   scratch.block = HeaderBlock{};
+  layout_.Clear();
   changed_ = false;
   fed_ = false;
   if (inflater_ == nullptr) inflater_ = NewInflater();
@@ -134,6 +175,8 @@ const HeaderBlock& HpackDecoder::Decode(Bytes block, uint32_t max_table_bytes, H
   }
   const size_t unknown = PickGrpcFields(scratch.fields, scratch.block);
   if (unknown != 0) scratch.counters.Add(Counter::kHeaderFieldsUnknown, unknown);
+  if (bridge_.Read(layout_)) ++generation_;
+  if (unknown != 0 && scratch.block.path.empty()) FindPathSlot(scratch);
   if (changed_) {
     ++generation_;
   } else if (small) {
@@ -157,6 +200,11 @@ bool HpackDecoder::Walk(Bytes block, uint32_t max_table_bytes, HeaderScratch& sc
       HeaderField& field = scratch.fields.emplace_back();
       bool in_table = false;
       if (!Lookup(instruction.index, field, in_table)) return false;
+      if (instruction.index > kStaticEntries) {
+        layout_.AddEntry(static_cast<int64_t>(total_inserted_) - (instruction.index - kStaticEntries - 1));
+      } else {
+        layout_.AddOther(instruction.index);
+      }
       if (in_table) {
         // A later insertion in this block may evict it.
         if (changed_) {
@@ -205,6 +253,7 @@ bool HpackDecoder::ApplySizeUpdate(uint32_t bytes, uint32_t max_table_bytes, Hea
     inserted_ = 0;
     slot_base_ = slot_next_;
     unnamed_.clear();
+    bridge_.Clear();
   }
   return true;
 }
@@ -248,6 +297,7 @@ bool HpackDecoder::AddLiteral(const HpackInstruction& instruction, HeaderScratch
   field.slot = name.slot;
   // An entry with an unknown name is inserted with an empty one: never larger than the true entry.
   const bool name_known = instruction.index == 0 || field.slot == 0;
+  if (!inserts) layout_.AddOther(instruction.index <= kStaticEntries ? instruction.index : 0);
   if (!inserts && !instruction.value.huffman && !(instruction.index == 0 && instruction.name.huffman)) {
     field.name = instruction.index == 0 ? AsText(instruction.name.bytes) : name.name;
     field.value = AsText(instruction.value.bytes);
@@ -308,10 +358,13 @@ void HpackDecoder::NoteInsertion(const HeaderField& field) {
     slot_base_ = slot_next_;
     inserted_ = 0;
     unnamed_.clear();
+    bridge_.Clear();
+    layout_.AddOther(0);
     return;
   }
   ++inserted_;
   ++total_inserted_;
+  layout_.AddEntry(static_cast<int64_t>(total_inserted_));
   if (field.slot != 0) {
     const uint64_t oldest = total_inserted_ - (entries - kStaticEntries);
     std::erase_if(unnamed_, [oldest](const UnnamedEntry& e) { return e.number <= oldest; });

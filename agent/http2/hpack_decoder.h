@@ -21,6 +21,7 @@
 
 #include "agent/http2/hpack_instruction.h"
 #include "agent/http2/stream_events.h"
+#include "agent/http2/table_bridge.h"
 #include "common/arena.h"
 #include "common/counters.h"
 
@@ -54,8 +55,11 @@ class HpackDecoder {
 
   // A new connection: the table is empty, and that is certain.
   void Restart();
-  // The entries of the table are not known any more; slot numbers given out before are not used again.
-  void Forget();
+  // The entries of the table are not known any more; slot numbers given out before are not used again. If only
+  // so many bytes are missing, the next request may tell what the slots were (table_bridge.h).
+  void Forget(uint64_t lost_bytes = UINT64_MAX);
+  // More bytes of the same loss were passed over.
+  void LoseMore(uint64_t lost_bytes) { bridge_.LoseMore(lost_bytes); }
 
   // One whole header block. `max_table_bytes` is what the receiver has announced, the largest of all times:
   // an update beyond it is an error. An undecodable block makes the table unknown.
@@ -73,6 +77,8 @@ class HpackDecoder {
   bool Inflate(const HpackInstruction& instruction, bool name_known, HeaderField& out);
   void NoteInsertion(const HeaderField& field);
   void ClearTable();
+  void KeepPaths(uint64_t lost_bytes);
+  void FindPathSlot(HeaderScratch& scratch);
   const HeaderBlock* Recall(Bytes block, uint64_t hash, HeaderScratch& scratch) const;
   void Remember(Bytes block, uint64_t hash, HeaderScratch& scratch);
 
@@ -92,6 +98,8 @@ class HpackDecoder {
     uint32_t slot;
   };
   std::vector<UnnamedEntry> unnamed_;
+  BlockLayout layout_;  // of the block under way
+  TableBridge bridge_;
   uint64_t generation_ = 1;  // changes with the table
   std::unique_ptr<HeaderMemo> memo_;
 };

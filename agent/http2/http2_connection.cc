@@ -214,6 +214,7 @@ void Http2Connection::TellSkipped(const ConnectionRef& ref, int direction, TimeN
   uint64_t skipped = std::exchange(d.skipped, 0);
   if (d.search != nullptr) skipped += d.search->TakeDropped();
   shared_.counters.Add(Counter::kBytesSkipped, skipped);
+  d.hpack.LoseMore(skipped + more);
   if (skipped + more > 0) shared_.sink.OnLoss(ref, direction, time, skipped + more, 0);
 }
 
@@ -278,7 +279,8 @@ void Http2Connection::LoseFrames(const ConnectionRef& ref, int direction, TimeNs
     shared_.sink.OnHeaders(ref, direction, stream, d.reader.open_block_time(), time, block, false);
   }
   d.reader.Start();
-  d.hpack.Forget();
+  // Frames that made no sense may have been out of step for long.
+  d.hpack.Forget(lost != 0 ? lost : UINT64_MAX);
   CountHeaders(d);
   d.mode = Mode::kSearch;
   facts_.directions[static_cast<size_t>(direction)].settings_complete = false;

@@ -43,6 +43,12 @@ struct HeaderBlock {
   int grpc_status = -1;
   bool has_unknown = false;  // some field is unknown; so an absent one above may be hidden there
   bool undecodable = false;  // nothing of the block could be read (table lost, HPACK error, over cap)
+  // Without :path: the slot of the first field that is not known at all and so may bear it; else 0.
+  uint32_t path_slot = 0;
+  // What that slot was known as before the last loss, as far as the table of before leads there (a hint that
+  // has to be confirmed): a :path, and the number of its slot then.
+  std::string_view former_path;
+  uint32_t former_slot = 0;
   // A value that changes whenever anything in this direction's table may have changed: two blocks with
   // equal `identity` (never 0) have the same fields. 0: no promise. Lets the receiver remember a lookup.
   uint64_t identity = 0;

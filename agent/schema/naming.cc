@@ -310,6 +310,20 @@ const Method* MethodEvidence::Proved(ServerRoles roles) const {
   return best->bits >= kEnoughBits ? best->method : nullptr;
 }
 
+bool MethodEvidence::Confirms(const Method& method, ServerRoles roles,
+                              const std::function<bool(const Method&)>& known) const {
+  if (whole_calls_ == 0) return false;
+  const auto it = std::find_if(candidates_.begin(), candidates_.end(),
+                               [&](const Candidate& c) { return c.method == &method; });
+  if (it == candidates_.end() || it->implausible || (RolesOfService(method.path) & roles) == 0) return false;
+  for (const Candidate& rival : candidates_) {
+    if (rival.method == &method || (RolesOfService(rival.method->path) & roles) == 0) continue;
+    const int lead = it->bits - rival.bits;
+    if (lead <= -kMargin || (lead < kMargin && known(*rival.method))) return false;
+  }
+  return true;
+}
+
 std::vector<const Method*> MethodEvidence::Candidates(ServerRoles roles, size_t most) const {
   std::vector<const Candidate*> left;
   for (const Candidate& candidate : candidates_) {
