@@ -187,6 +187,21 @@ TEST_F(HpackDecoderTest, TheSameBlockOverTheSameTableHasOneIdentity) {
   EXPECT_EQ(Text(block), "d: 4, b: 2, c: 3");
 }
 
+TEST_F(HpackDecoderTest, ALossEndsWhatWasRememberedOverTheTable) {
+  Decode(HpackInsert("a", "1"));
+  const std::string block = HpackIndexed(62);
+  uint64_t identity = 0;
+  for (int i = 0; i < 3; ++i) identity = Decode(block).identity;
+  EXPECT_NE(identity, 0u);
+  hpack.Forget();
+  EXPECT_EQ(Text(block), "?: ? #1");
+  EXPECT_NE(Decode(block).identity, identity);
+  hpack.Forget();
+  EXPECT_EQ(Text(block), "?: ? #2");
+  hpack.Restart();
+  EXPECT_EQ(Text(block), "undecodable");
+}
+
 TEST_F(HpackDecoderTest, UnknownFieldsAreCountedFromTheMemoToo) {
   hpack.Forget();
   for (int i = 0; i < 5; ++i) Decode(HpackIndexed(62) + HpackIndexed(2));
