@@ -38,8 +38,8 @@ inline constexpr int64_t kIdleConnectionNs = 900'000'000'000;
 // reordering by a NIC, `any` or several capture threads.
 inline constexpr uint64_t kSettleSegments = 128;
 inline constexpr int64_t kSettleNs = 2'000'000'000;
-// The time alone decides only after this much: on a quiet host few packets lie seconds apart, and a reordering
-// is one of packets. Before that so many segments must have passed, too.
+// The time alone decides only after this much: on a quiet host few packets lie seconds apart, and a
+// reordering is one of packets. Before that so many segments must have passed, too.
 inline constexpr uint64_t kSettleFewSegments = 64;
 inline constexpr int64_t kSettleQuietNs = 10'000'000'000;
 // A sequence number further from the expected one is foreign (stale, garbage, or a new connection whose SYN
@@ -73,13 +73,16 @@ inline constexpr size_t kMaxDetectBytes = 65536;
 // Beyond it a search looks back this far only, which is several small frames.
 inline constexpr size_t kMaxDetectBytesTotal = 16u << 20;
 inline constexpr size_t kMinDetectBytes = 2048;
+// Answers that are held while the frames of their questions are looked for after a loss, and for how long.
+inline constexpr size_t kMaxBehindBytes = 16u << 10;
+inline constexpr int64_t kMaxBehindNs = 100'000'000;
 // Bytes of one direction searched in vain, in windows of kMaxDetectBytes, before a connection joined late is
 // left alone. One window may lie within a message of frames that say nothing new.
 inline constexpr size_t kMaxSearchBytes = 1u << 20;
 // A header block with its CONTINUATIONs. gRPC's own default is 8 KiB (grpc-go), 16 KiB (C-core).
 inline constexpr size_t kMaxHeaderBlockBytes = 256u << 10;
-// ... of all connections together, while they are open. Beyond it a block may have a few KiB, which is more than
-// the blocks of a call have.
+// ... of all connections together, while they are open. Beyond it a block may have a few KiB, which is more
+// than the blocks of a call have.
 inline constexpr size_t kMaxOpenBlockBytes = 64u << 20;
 // The names and values of one header block, inflated (a bomb guard: one byte may stand for 4 KiB).
 inline constexpr size_t kMaxHeaderListBytes = 1u << 20;
@@ -87,8 +90,8 @@ inline constexpr size_t kMaxHeaderListBytes = 1u << 20;
 inline constexpr size_t kMaxFrameBytes = (1u << 24) - 1;
 // SETTINGS_HEADER_TABLE_SIZE that we follow; a peer may announce 4 GiB.
 inline constexpr size_t kMaxHeaderTableBytes = 1u << 20;
-// ... of all connections together, beyond the 4 KiB that every table has. Small entries take several times the
-// memory that HPACK counts for them.
+// ... of all connections together, beyond the 4 KiB that every table has. Small entries take several times
+// the memory that HPACK counts for them.
 inline constexpr size_t kMaxHeaderTableBytesTotal = 32u << 20;
 
 // grpc ----------------------------------------------------------------------------------------------------

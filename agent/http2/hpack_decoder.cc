@@ -111,6 +111,7 @@ void HpackDecoder::FindPathSlot(HeaderScratch& scratch) {
   HeaderBlock& block = scratch.block;
   for (size_t i = 0; i < scratch.fields.size(); ++i) {
     const HeaderField& field = scratch.fields[i];
+    if (field.name.empty() && !field.unknown_value) return;  // a new value, of :path for all we know
     if (!field.unknown_value || !(field.name.empty() || field.name == ":path")) continue;
     // Pseudo-header fields come first, and the others of them stand in HPACK's static table or follow
     // :path with every sender that we know; so the first field without a name is the best bearer of it.

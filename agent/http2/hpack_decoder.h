@@ -55,8 +55,8 @@ class HpackDecoder {
 
   // A new connection: the table is empty, and that is certain.
   void Restart();
-  // The entries of the table are not known any more; slot numbers given out before are not used again. If only
-  // so many bytes are missing, the next request may tell what the slots were (table_bridge.h).
+  // The entries of the table are not known any more; slot numbers given out before are not used again. If
+  // only so many bytes are missing, the next request may tell what the slots were (table_bridge.h).
   void Forget(uint64_t lost_bytes = UINT64_MAX);
   // More bytes of the same loss were passed over.
   void LoseMore(uint64_t lost_bytes) { bridge_.LoseMore(lost_bytes); }

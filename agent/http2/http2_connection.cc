@@ -58,7 +58,7 @@ void Http2Connection::Hold(const ConnectionRef& ref, int direction, TimeNs time,
   } else {
     Pump(ref, time);
   }
-  Trim(direction);
+  if (directions_[direction].mode != Mode::kBehind) Trim(direction);
   CountHeld();
 }
 
@@ -228,17 +228,37 @@ void Http2Connection::Pump(const ConnectionRef& ref, TimeNs time) {
         d.mode = Mode::kReplay;
         TellSkipped(ref, i, time, 0);
       }
+      if (d.mode == Mode::kBehind && !MayStayBehind(i, time)) d.mode = Mode::kReplay;
       if (d.mode != Mode::kReplay) continue;
-      if (d.search->size() == 0) {
+      if (d.search == nullptr || d.search->size() == 0) {
         d.search.reset();
         d.mode = Mode::kFrames;
       } else if (next < 0 || d.search->front_order() < directions_[next].search->front_order()) {
         next = i;
       }
     }
-    if (next < 0) return;
+    if (next < 0) break;
     ReplayPiece(ref, next);
   }
+  KeepBehind();
+}
+
+// While requests are held, answers are too: an answer that is read before its question finds none.
+void Http2Connection::KeepBehind() {
+  if (facts_.client_direction < 0) return;
+  const Direction& client = directions_[facts_.client_direction];
+  Direction& server = directions_[1 - facts_.client_direction];
+  if (client.mode != Mode::kSearch || client.search == nullptr || client.search->size() == 0) return;
+  if (server.mode == Mode::kFrames) server.mode = Mode::kBehind;
+}
+
+bool Http2Connection::MayStayBehind(int direction, TimeNs time) const {
+  const Direction& client = directions_[1 - direction];
+  if (client.mode != Mode::kSearch || client.search == nullptr || client.search->size() == 0) return false;
+  const FrameSearch* const held = directions_[direction].search.get();
+  if (held == nullptr || held->size() == 0) return true;
+  return held->size() <= limits::kMaxBehindBytes && time - held->front_time() <= limits::kMaxBehindNs &&
+         shared_.held_bytes <= limits::kMaxDetectBytesTotal;
 }
 
 void Http2Connection::ReplayPiece(const ConnectionRef& ref, int direction) {
@@ -290,6 +310,12 @@ void Http2Connection::LoseFrames(const ConnectionRef& ref, int direction, TimeNs
 void Http2Connection::OnGap(const ConnectionRef& ref, int direction, TimeNs time, uint64_t length) {
   Direction& d = directions_[direction];
   if (d.mode == Mode::kIgnored) return;
+  if (d.mode == Mode::kBehind) {
+    d.mode = Mode::kReplay;
+    Pump(ref, time);
+  }
+  // Held again at once, perhaps, but with nothing in it.
+  if (d.mode == Mode::kBehind) d.mode = Mode::kFrames;
   if (d.mode == Mode::kFrames) {
     if (!d.reader.Skip(Context(ref, direction), time, length)) LoseFrames(ref, direction, time, length);
     return;
@@ -338,6 +364,10 @@ void Http2Connection::OnClose(const ConnectionRef& ref, TimeNs time, CloseReason
   const bool is_http2 = protocol_ == Protocol::kHttp2Start || protocol_ == Protocol::kHttp2Late;
   for (int i = 0; is_http2 && i < 2; ++i) {
     Direction& d = directions_[i];
+    if (d.mode == Mode::kBehind) {
+      d.mode = Mode::kReplay;
+      Pump(ref, time);
+    }
     if (d.search != nullptr) d.search->Drop(d.search->size());
     TellSkipped(ref, i, time, 0);
   }

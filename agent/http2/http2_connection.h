@@ -54,6 +54,7 @@ class Http2Connection {
     kUndecided,
     kSearch,  // the connection is HTTP/2, this direction's frames are not found (again) yet
     kReplay,  // ... and are being read from what was held
+    kBehind,  // in step, but held for a moment: the client's frames before it are being looked for
     kFrames,  // in step
     kIgnored,
   };
@@ -104,6 +105,8 @@ class Http2Connection {
 
   bool Find(int direction);
   void Pump(const ConnectionRef& ref, TimeNs time);
+  bool MayStayBehind(int direction, TimeNs time) const;
+  void KeepBehind();
   void ReplayPiece(const ConnectionRef& ref, int direction);
   void FallOut(const ConnectionRef& ref, int direction, TimeNs time, Bytes rest);
   void LoseFrames(const ConnectionRef& ref, int direction, TimeNs time, uint64_t lost);

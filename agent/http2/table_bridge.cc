@@ -57,7 +57,11 @@ void TableBridge::Clear() {
 }
 
 void TableBridge::Lose(uint64_t lost, uint64_t inserted, int64_t newest) {
-  if (pending_ && inserted != 0) Clear();  // two unknown shifts, with entries between them
+  if (pending_ && inserted != 0) {
+    // Two unknown shifts, with entries between them: no layout leads over both.
+    Clear();
+    return;
+  }
   lost_ = (pending_ ? lost_ : 0) + lost;
   pending_ = true;
   newest_ = newest;

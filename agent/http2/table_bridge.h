@@ -1,12 +1,12 @@
 // Across a small loss: which entry of an HPACK table of before is which one of after.
 //
-// A loss hides a few insertions, say d of them; every older entry then stands d places further back, and all of
-// them by the same d (RFC 7541 section 2.3.3). A sender writes the fields of its requests in a constant order, so
-// that a block of after, laid beside one of before, shows d in every field that both have (:authority,
-// content-type, te, user-agent): at least three must agree, and at most two may differ (:path, and a value of
-// this call). That is a hypothesis and no proof, since a table may be filled anew with the same fields: it
-// is not made for losses in which that would have room, nor for tables that are smaller than the usual one; and
-// what it says of a :path is a hint that a call has to confirm (agent/grpc/nameless.h).
+// A loss hides a few insertions, say d of them; every older entry then stands d places further back, and all
+// of them by the same d (RFC 7541 section 2.3.3). A sender writes the fields of its requests in a constant
+// order, so that a block of after, laid beside one of before, shows d in every field that both have
+// (:authority, content-type, te, user-agent): at least three must agree, and at most two may differ (:path,
+// and a value of this call). That is a hypothesis and no proof, since a table may be filled anew with the
+// same fields: it is not made for losses in which that would have room, nor for tables that are smaller than
+// the usual one; and what it says of a :path is a hint that a call has to confirm (agent/grpc/nameless.h).
 //
 // Entries are numbered by the count of insertions, the newest of a table having the highest number; those of
 // before we joined have numbers too, down into the negative. One direction of one connection; one thread.
@@ -82,8 +82,8 @@ class TableBridge {
  public:
   // Nothing is known, and nothing leads there.
   void Clear();
-  // `lost` bytes of the direction are missing behind the blocks seen so far. `inserted`: entries that were seen
-  // to be inserted since the loss before; `newest`: the number of the newest entry.
+  // `lost` bytes of the direction are missing behind the blocks seen so far. `inserted`: entries that were
+  // seen to be inserted since the loss before; `newest`: the number of the newest entry.
   void Lose(uint64_t lost, uint64_t inserted, int64_t newest);
   // A :path that was in the table at the loss. Call it after Lose.
   void Keep(int64_t number, std::string_view path);

@@ -50,8 +50,9 @@ class MethodEvidence {
 
   // Null: not proved. `roles`: what is known of the server besides.
   const Method* Proved(ServerRoles roles) const;
-  // Is it `method`, of which it is likely already (an HPACK entry of the same place before a loss)? One whole call
-  // that fits it is enough, unless one that is `known` to be spoken here fits as well, or any other much better.
+  // Is it `method`, of which it is likely already (an HPACK entry of the same place before a loss)? One whole
+  // call that fits it is enough, unless one that is `known` to be spoken here fits as well, or any other much
+  // better.
   bool Confirms(const Method& method, ServerRoles roles,
                 const std::function<bool(const Method&)>& known) const;
   // What it may still be, best first, at most `most` of them. Empty if all are refuted, or too many are left

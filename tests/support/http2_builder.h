@@ -169,6 +169,10 @@ inline std::string HpackSizeUpdate(uint32_t bytes) {
 // without Huffman.
 class IndexingEncoder {
  public:
+  // static_names: a new value is sent under its name's index in the static table where there is one, as
+  // grpc-go does; else under the newest entry of that name.
+  explicit IndexingEncoder(bool static_names = false) : static_names_(static_names) {}
+
   std::string Encode(const FieldList& fields) {
     std::string out;
     for (const auto& field : fields) {
@@ -184,7 +188,9 @@ class IndexingEncoder {
       }
       const auto same_name = std::find_if(table_.begin(), table_.end(),
                                           [&](const auto& entry) { return entry.first == field.first; });
-      out += same_name == table_.end()
+      const uint32_t static_name = static_names_ ? StaticName(field.first) : 0;
+      out += static_name != 0 ? HpackInsert(static_name, field.second)
+             : same_name == table_.end()
                  ? HpackInsert(field.first, field.second)
                  : HpackInsert(62 + static_cast<uint32_t>(same_name - table_.begin()), field.second);
       table_.push_front(field);
@@ -205,6 +211,15 @@ class IndexingEncoder {
     return 0;
   }
 
+  static uint32_t StaticName(const std::string& name) {
+    if (name == ":authority") return 1;
+    if (name == ":path") return 4;
+    if (name == "content-type") return 31;
+    if (name == "user-agent") return 58;
+    return 0;
+  }
+
+  bool static_names_;
   std::deque<std::pair<std::string, std::string>> table_;
   size_t bytes_ = 0;
 };

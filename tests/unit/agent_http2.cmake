@@ -12,6 +12,7 @@ keytrail_test(
 keytrail_test(
   http2_hpack_test
   SOURCES unit/agent/http2/hpack_decoder_test.cc unit/agent/http2/hpack_suite_test.cc
+          unit/agent/http2/table_bridge_test.cc
   DEPENDS agent_http2
   PRIVATE_DEPENDS PkgConfig::NGHTTP2 PkgConfig::ZSTD)
 target_compile_definitions(http2_hpack_test PRIVATE KEYTRAIL_TEST_DATA="${CMAKE_SOURCE_DIR}/tests/data"

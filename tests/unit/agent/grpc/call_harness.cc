@@ -153,13 +153,17 @@ void CallHarness::Request(uint32_t stream, std::string_view path, bool end_strea
   decoder.OnHeaders(connection, Direction(true), stream, TimeNs{now}, TimeNs{now}, block, end_stream);
 }
 
-void CallHarness::HiddenRequest(uint32_t stream, uint32_t slot) {
+void CallHarness::HiddenRequest(uint32_t stream, uint32_t slot, std::string_view former_path,
+                                uint32_t former_slot) {
   const std::vector<HeaderField> fields = {
       {":method", "POST"}, {":scheme", "http"}, {{}, {}, true, slot}, {{}, {}, true, slot + 1}};
   HeaderBlock block;
   block.method = "POST";
   block.fields = fields;
   block.has_unknown = true;
+  block.path_slot = slot;
+  block.former_path = former_path;
+  block.former_slot = former_slot;
   decoder.OnHeaders(connection, Direction(true), stream, TimeNs{now}, TimeNs{now}, block, false);
 }
 

@@ -72,8 +72,10 @@ class CallHarness {
   // A request's HEADERS. An empty content type leaves the field out.
   void Request(uint32_t stream, std::string_view path, bool end_stream = false,
                std::string_view content_type = "application/grpc", std::string_view encoding = {});
-  // The same with fields that nobody can read: path and content type stand in unknown slots.
-  void HiddenRequest(uint32_t stream, uint32_t slot = 62);
+  // The same with fields that nobody can read: path and content type stand in unknown slots. `former_*`: what
+  // the slot was before a loss.
+  void HiddenRequest(uint32_t stream, uint32_t slot = 62, std::string_view former_path = {},
+                     uint32_t former_slot = 0);
   void Response(uint32_t stream, std::string_view content_type = "application/grpc",
                 std::string_view encoding = {}, int http_status = 200);
   void Trailers(uint32_t stream, int grpc_status = 0, std::string_view grpc_message = {});

@@ -64,6 +64,21 @@ TEST(NamelessCaps, SlotsOfATable) {
   EXPECT_EQ(h.log.calls.back().first_key, "alive");
 }
 
+TEST(NamelessCaps, SlotsThatAreIdleMakeRoom) {
+  CallHarness h({}, Protocol::kHttp2Late);
+  const auto n = static_cast<uint32_t>(limits::kMaxNamedSlots);
+  // As after many losses, each of which brought new numbers.
+  for (uint32_t i = 0; i < 3 * n; ++i) {
+    const uint32_t stream = 21 + 6 * i;
+    for (uint32_t call = 0; call < 3; ++call) {
+      HiddenCall(h, stream + 2 * call, 70 + i, Get("k"), GetResponse("v"));
+      EXPECT_EQ(h.log.calls.size(), call == 0 ? 3 * i : 3 * i + call + 1);
+    }
+  }
+  EXPECT_EQ(h.counters.Get(Counter::kCapWaiting), 0u);
+  for (const SeenCall& call : h.log.calls) EXPECT_EQ(call.method, "/tikvpb.Tikv/KvGet");
+}
+
 TEST(NamelessCaps, CallsThatAreListenedTo) {
   CallHarness h({}, Protocol::kHttp2Late);
   const uint32_t n = limits::kMaxObserved + limits::kMaxAmended + 10;

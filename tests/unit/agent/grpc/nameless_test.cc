@@ -216,5 +216,69 @@ TEST(Nameless, QueryRegionJoinedLateIsPairedByWhatItSays) {
               ElementsAre(P(false, true), P(true, false), P(true, true), P(true, false), P(false, true)));
 }
 
+// What a slot was before a loss -----------------------------------------------------------------------------
+
+// As HiddenCall; the slot was known as `path`, or had another number.
+void HintedCall(CallHarness& h, uint32_t stream, uint32_t slot, std::string_view path, uint32_t former_slot,
+                std::string_view request, std::string_view response) {
+  h.HiddenRequest(stream, slot, path, former_slot);
+  h.Data(true, stream, Framed(request), true);
+  h.Response(stream);
+  h.Data(false, stream, Framed(response));
+  h.Trailers(stream);
+}
+
+// A question that many methods may ask, with an empty answer.
+std::string Vague() {
+  return Proto().Message(1, Context(16)).Text(2, "k").bytes();
+}
+
+TEST(Nameless, OneCallConfirmsWhatASlotWasBeforeALoss) {
+  CallHarness h({}, Protocol::kHttp2Late);
+  HintedCall(h, 21, 70, "/tikvpb.Tikv/KvGet", 0, Get("a"), GetResponse("v"));
+  EXPECT_THAT(Names(h.log), ElementsAre("21 slot /tikvpb.Tikv/KvGet"));
+  HiddenCall(h, 23, 70, Get("b"), GetResponse("v"));
+  EXPECT_THAT(Names(h.log), ElementsAre("21 slot /tikvpb.Tikv/KvGet", "23 slot /tikvpb.Tikv/KvGet"));
+}
+
+TEST(Nameless, WhatASlotWasIsCarriedOverItsNumbers) {
+  CallHarness h({}, Protocol::kHttp2Late);
+  for (uint32_t i = 0; i < 3; ++i) HiddenCall(h, 21 + 2 * i, 70, Get("a"), GetResponse("v"));
+  HintedCall(h, 31, 90, "", 70, Get("b"), GetResponse("v"));
+  EXPECT_EQ(Names(h.log).back(), "31 slot /tikvpb.Tikv/KvGet");
+  // A hint that no call has confirmed leads on as well.
+  h.HiddenRequest(33, 91, "", 90);
+  HintedCall(h, 35, 92, "", 91, Get("c"), GetResponse("v"));
+  EXPECT_EQ(Names(h.log).back(), "35 slot /tikvpb.Tikv/KvGet");
+}
+
+TEST(Nameless, ACallThatDoesNotFitTheHintIsNotNamedByIt) {
+  CallHarness h({}, Protocol::kHttp2Late);
+  HintedCall(h, 21, 70, "/tikvpb.Tikv/KvCommit", 0, Get("a"), GetResponse("v"));
+  EXPECT_EQ(h.log.calls.size(), 0u);
+  HintedCall(h, 23, 70, "/tikvpb.Tikv/KvCommit", 0, Get("b"), GetResponse("v"));
+  EXPECT_THAT(Names(h.log), ElementsAre("21 slot /tikvpb.Tikv/KvGet", "23 slot /tikvpb.Tikv/KvGet"));
+}
+
+TEST(Nameless, AHintIsNotEnoughIfAnotherMethodThatIsSpokenHereFitsToo) {
+  CallHarness alone({}, Protocol::kHttp2Late);
+  HintedCall(alone, 21, 70, "/tikvpb.Tikv/RawGet", 0, Vague(), "");
+  EXPECT_THAT(Names(alone.log), ElementsAre("21 slot /tikvpb.Tikv/RawGet"));
+  CallHarness h({}, Protocol::kHttp2Late);
+  h.UnaryCall(19, "/tikvpb.Tikv/RawDelete", Vague(), "");
+  HintedCall(h, 21, 70, "/tikvpb.Tikv/RawGet", 0, Vague(), "");
+  h.End();
+  EXPECT_THAT(Names(h.log), ElementsAre("19 header /tikvpb.Tikv/RawDelete", "21 unknown "));
+}
+
+TEST(Nameless, HalfACallConfirmsNothing) {
+  CallHarness h({}, Protocol::kHttp2Late);
+  h.HiddenRequest(21, 70, "/tikvpb.Tikv/KvGet");
+  h.Data(true, 21, Framed(Get("a")), true);
+  h.Reset(false, 21);
+  h.End();
+  EXPECT_THAT(Names(h.log), ElementsAre("21 unknown "));
+}
+
 }  // namespace
 }  // namespace keytrail::testing

@@ -106,6 +106,7 @@ class TruthSink final : public Http2Sink {
       }
     }
     if (direction == 0 && !block.path.empty()) paths[stream] = block.path;
+    order.emplace_back(direction, stream);
   }
   void OnData(const ConnectionRef&, int direction, uint32_t stream, TimeNs, TimeNs, Bytes data,
               bool frame_end, bool) override {
@@ -130,6 +131,7 @@ class TruthSink final : public Http2Sink {
   void OnEnd(const ConnectionRef&, TimeNs, CloseReason) override {}
 
   uint64_t lost_bytes = 0;
+  std::vector<std::pair<int, uint32_t>> order;  // of header blocks: direction, stream
 
  private:
   const UnaryTraffic& traffic_;
@@ -144,15 +146,16 @@ class Replay {
     decoder_.OnOpen(ref_, TimeNs{0});
   }
   void Send(int direction, Bytes bytes) {
-    decoder_.OnBytes(ref_, direction, TimeNs{0}, offsets_[direction], bytes);
+    decoder_.OnBytes(ref_, direction, TimeNs{now}, offsets_[direction], bytes);
     offsets_[direction] += bytes.size();
   }
   void Gap(int direction, uint64_t length) {
-    decoder_.OnGap(ref_, direction, TimeNs{0}, offsets_[direction], length);
+    decoder_.OnGap(ref_, direction, TimeNs{now}, offsets_[direction], length);
     offsets_[direction] += length;
   }
-  void Close() { decoder_.OnClose(ref_, TimeNs{0}, CloseReason::kFin); }
+  void Close() { decoder_.OnClose(ref_, TimeNs{now}, CloseReason::kFin); }
 
+  int64_t now = 0;
   Counters counters;
   TruthSink sink;
 
@@ -448,6 +451,114 @@ TEST(Gap, RandomLossesOverALongSession) {
   std::printf("2 %% of segments lost: %zu of 8000 requests came whole\n", seen);
   // A request has 3 segments, so about 94 % are untouched; finding the frames again may cost a few more.
   EXPECT_GT(seen, 7200u);
+}
+
+// Answers behind their questions
+// -------------------------------------------------------------------------------------------------
+
+// Of the messages of one stream.
+class MessageOrder final : public Http2Sink {
+ public:
+  std::vector<std::string> messages;  // what follows the prefix
+
+  void OnHttp2(const ConnectionRef&, Protocol, int, TimeNs) override {}
+  void OnClientKnown(const ConnectionRef&, int) override {}
+  void OnHeaders(const ConnectionRef&, int, uint32_t, TimeNs, TimeNs, const HeaderBlock&, bool) override {}
+  void OnData(const ConnectionRef&, int, uint32_t, TimeNs, TimeNs, Bytes data, bool, bool) override {
+    messages.push_back(ToString(data.subspan(5)));
+  }
+  void OnReset(const ConnectionRef&, int, uint32_t, TimeNs, uint32_t) override {}
+  void OnGoaway(const ConnectionRef&, int, TimeNs, uint32_t, uint32_t) override {}
+  void OnLoss(const ConnectionRef&, int, TimeNs, uint64_t, uint32_t) override {}
+  void OnEnd(const ConnectionRef&, TimeNs, CloseReason) override {}
+};
+
+TEST(Behind, AfterALossAnswersAreStillReadAfterTheirQuestions) {
+  for (const int lost : {1, 2, 5}) {
+    Counters counters;
+    MessageOrder order;
+    Http2Decoder decoder(order, counters);
+    FlowKey key;
+    ConnectionRef ref;
+    ref.key = &key;
+    ref.opened_by = 0;
+    uint64_t offsets[2] = {};
+    decoder.OnOpen(ref, TimeNs{0});
+    const auto send = [&](int direction, const std::string& bytes) {
+      decoder.OnBytes(ref, direction, TimeNs{0}, offsets[direction], AsBytes(bytes));
+      offsets[direction] += bytes.size();
+    };
+    HpackEncoder client, server;
+    send(0, kPreface + SettingsFrame({}) + HeadersFrame(5, client.Encode(GrpcRequestHeaders("/a.B/C"))));
+    send(1, SettingsFrame({}) + HeadersFrame(5, server.Encode(GrpcResponseHeaders())));
+    std::vector<std::string> expected;
+    for (int i = 0; i < 20; ++i) {
+      // One frame alone proves no place to read from.
+      const std::string question = DataFrame(5, GrpcMessage("question " + std::to_string(i)));
+      const std::string answer = DataFrame(5, GrpcMessage("answer " + std::to_string(i)));
+      if (i == lost) {
+        decoder.OnGap(ref, 0, TimeNs{0}, offsets[0], question.size());
+        offsets[0] += question.size();
+      } else {
+        send(0, question);
+        expected.push_back("question " + std::to_string(i));
+      }
+      send(1, answer);
+      if (i == lost + 1) {
+        EXPECT_EQ(order.messages.back(), "answer " + std::to_string(lost));  // both are held
+      }
+      expected.push_back("answer " + std::to_string(i));
+    }
+    decoder.OnClose(ref, TimeNs{0}, CloseReason::kFin);
+    EXPECT_EQ(order.messages, expected) << lost;
+  }
+}
+
+// A request of which nobody can tell whether it is one: the first half of a frame.
+void LoseARequest(Replay& replay, const UnaryTraffic& traffic) {
+  for (size_t i = 0; i < 5; ++i) replay.Send(traffic.sent[i].direction, AsBytes(traffic.sent[i].bytes));
+  replay.Gap(0, 100);
+  replay.Send(0, AsBytes(traffic.sent[7].bytes).first(20));
+}
+
+TEST(Behind, AnswersWaitNoLongerThanTheyMay) {
+  const UnaryTraffic traffic(3);
+  Replay replay(traffic, 0);
+  LoseARequest(replay, traffic);
+  const size_t before = replay.sink.order.size();
+  replay.Send(1, AsBytes(HeadersFrame(101, "")));
+  EXPECT_EQ(replay.sink.order.size(), before);
+  replay.now += limits::kMaxBehindNs + 1;
+  replay.Send(1, AsBytes(HeadersFrame(103, "")));
+  EXPECT_EQ(replay.sink.order.size(), before + 2);
+}
+
+TEST(Behind, NorWithMoreBytesThanTheyMay) {
+  const UnaryTraffic traffic(3);
+  Replay replay(traffic, 0);
+  LoseARequest(replay, traffic);
+  const size_t before = replay.sink.order.size();
+  size_t sent = 0;
+  while (sent <= limits::kMaxBehindBytes) {
+    EXPECT_EQ(replay.sink.order.size(), before);
+    const std::string frame = HeadersFrame(101, "") + PingFrame("01234567");
+    replay.Send(1, AsBytes(frame));
+    sent += frame.size();
+  }
+  EXPECT_GT(replay.sink.order.size(), before);
+}
+
+TEST(Behind, NothingIsForgottenAtTheEndOrInAGap) {
+  const UnaryTraffic traffic(3);
+  for (const bool gap : {false, true}) {
+    Replay replay(traffic, 0);
+    LoseARequest(replay, traffic);
+    const size_t before = replay.sink.order.size();
+    replay.Send(1, AsBytes(HeadersFrame(101, "")));
+    EXPECT_EQ(replay.sink.order.size(), before);
+    gap ? replay.Gap(1, 10) : replay.Close();
+    EXPECT_EQ(replay.sink.order.size(), before + 1);
+  }
 }
 
 }  // namespace
