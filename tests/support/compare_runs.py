@@ -112,8 +112,9 @@ def whole(record):
     return record["resp_last_ns"] is not None and record["req_first_ns"] is not None
 
 
-def compare(truth, records, expected, details=None):
-    """`expected`: the calls of the whole run that the damaged capture holds all bytes of."""
+def compare(truth, records, expected, details=None, unnamed=None):
+    """`expected`: the calls of the whole run that the damaged capture holds all bytes of. Those that were not named
+    are appended to `unnamed`."""
     found = collections.defaultdict(list)
     false_names = false_pairs = false_keys = streams = streams_named = 0
     wrong = []
@@ -160,6 +161,8 @@ def compare(truth, records, expected, details=None):
             subs_named += is_sub
         else:
             unknown[(call["method"], call["command"], match is None)] += 1
+            if unnamed is not None:
+                unnamed.append(call)
     return Verdict(len(expected), named, unknown, missing, subs, subs_named, false_names, false_pairs, false_keys,
                    streams, streams_named, wrong)
 
