@@ -99,6 +99,7 @@ struct ConnectionUse {
   bool serves_tikv = false;       // routed requests arrive there
   bool store_heartbeats = false;  // the client is a store
   bool from_start = false;
+  uint64_t cluster_id = 0;  // of the messages to and from a PD; 0: none was seen
   uint64_t unknown_calls = 0;
   int64_t first_unknown_ns = kNoTime;  // the observer's clock
 };

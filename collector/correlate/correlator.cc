@@ -22,6 +22,7 @@ struct Correlator::State {
   RouteLedger ledger;
   Findings findings;
   std::vector<LossDescription> losses;
+  Graces graces;
 };
 
 namespace {
@@ -107,7 +108,9 @@ void Count(const Scene& scene, InvestigationReport& report) {
 
 }  // namespace
 
-Correlator::Correlator() : state_(std::make_unique<State>()) {}
+Correlator::Correlator(const Graces& graces) : state_(std::make_unique<State>()) {
+  state_->graces = graces;
+}
 Correlator::~Correlator() = default;
 
 void Correlator::AddAgent(const AgentDescription& agent) {
@@ -129,14 +132,19 @@ void Correlator::AddLoss(const LossDescription& loss) {
 InvestigationReport Correlator::Judge() const {
   const HostTable hosts(state_->log);
   const Pairing pairing(state_->log, hosts);
-  Scene scene{state_->log, state_->ledger, state_->findings, state_->losses, hosts, pairing, {}};
+  Scene scene{state_->log, state_->ledger, state_->findings, state_->losses, hosts, pairing, {}, {}};
   std::set<uint32_t> stores;
   for (size_t c = 0; c < state_->log.connections().size(); ++c) {
-    if (state_->log.uses()[c].serves_tikv) stores.insert(state_->log.connections()[c].server);
+    const ConnectionUse& use = state_->log.uses()[c];
+    const SeenConnection& connection = state_->log.connections()[c];
+    if (use.serves_tikv) stores.insert(connection.server);
+    if (use.cluster_id == 0) continue;
+    scene.clusters[hosts.OfEndpoint(connection.client)].insert(use.cluster_id);
+    scene.clusters[hosts.OfEndpoint(connection.server)].insert(use.cluster_id);
   }
   scene.store_endpoints.assign(stores.begin(), stores.end());
 
-  correlate::Judge judge(scene);
+  correlate::Judge judge(scene, state_->graces);
   judge.Run();
   InvestigationReport report;
   for (const Cause* cause : judge.causes()) {

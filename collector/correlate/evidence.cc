@@ -221,7 +221,9 @@ std::vector<Evidence> EvidenceWriter::Lines() const {
     // Observation of a statement about the neighbour: which region it is the statement itself tells.
     e.region_id = cause_.neighbour_region.region_id;
     e.version = cause_.neighbour_region.version;
-    e.note = "leaves no room for it";
+    const bool same_region = cause_.neighbour_region.region_id == cause_.region.region_id;
+    const bool hole = !cause_.faults.empty() && cause_.faults.front()->kind == FaceFault::Kind::kQuietHole;
+    e.note = same_region ? "a newer version" : hole ? "left out, though PD knew it" : "leaves no room for it";
     lines.push_back(std::move(e));
   }
   if (cause_.component == Component::kTikv) {

@@ -46,7 +46,11 @@ std::vector<Item> DisputedItems(const Complaint& k) {
 
 }  // namespace
 
-Judge::Judge(const Scene& scene) : scene_(scene), neighbours_(std::make_unique<NeighbourIndex>(scene)) {}
+Judge::Judge(const Scene& scene, const Graces& graces)
+    : scene_(scene),
+      graces_(graces),
+      neighbours_(std::make_unique<NeighbourIndex>(scene)),
+      history_(scene, graces) {}
 
 void Judge::Run() {
   BuildCases();
@@ -58,6 +62,9 @@ void Judge::Run() {
     if (!cause.region_case->pd_contradicts) FindRefutingNeighbour(cause);
   }
   JudgeSetbacks();
+  JudgeVersions();
+  JudgeOddRequests();
+  DoubtMixedClusters();
   Sort();
 }
 
@@ -108,7 +115,11 @@ void Judge::BuildCases() {
     if (best.complaint == nullptr || rank(k) < rank(*best.complaint)) best = {&k, l};
   }
   std::map<RegionVersion, std::vector<CaseComplaint>> by_region;
-  for (const auto& [key, k] : logical) by_region[k.complaint->region].push_back(k);
+  for (auto& [key, k] : logical) {
+    const uint32_t i = k.complaint->observation;
+    k.elsewhere = history_.ElsewhereDuring(scene_.ServerEndpoint(i), k.complaint->region, i).has_value();
+    by_region[k.complaint->region].push_back(k);
+  }
   for (const Complaint& k : scene_.findings.complaints()) on_connection_[scene_.At(k.observation).connection];
   if (!on_connection_.empty()) {
     for (uint32_t i = 0; i < scene_.log.observations().size(); ++i) {
@@ -242,6 +253,13 @@ Judge::Blame Judge::JudgeComplaint(const RegionCase& c, const CaseComplaint& k) 
   std::vector<ToldAt> holding;
   for (const ToldAt& t : told) {
     if (AllInside(items, range(t.said->range))) holding.push_back(t);
+  }
+  // A store that is at another version itself has to say so, whatever the key (rule 6).
+  if (k.elsewhere && (!holding.empty() || told.empty())) {
+    blame.component = Component::kTikv;
+    blame.rule = "6";
+    blame.reason = Reason::kTikvEpochUnchecked;
+    return blame;
   }
   // The range is known and holds the key: it does not matter what the client was told.
   if (c.truth && AllInside(items, range(*c.truth)) && *c.truth != complaint.bounds) {
@@ -522,6 +540,15 @@ Judge::Blame Judge::JudgeWithoutRoute(const RegionCase& c, const CaseComplaint& 
         "and after, and was told nothing in between");
     return blame;
   }
+  if (k.complaint->unsorted) {
+    blame.decided = true;
+    blame.component = Component::kTidb;
+    blame.rule = "0";
+    blame.reason = Reason::kTidbUnsorted;
+    blame.certain = false;
+    blame.weakened.push_back("the answer that gave " + HostText(client) + " its route was not captured");
+    return blame;
+  }
   blame.suspects = {Component::kTidb, Component::kPd};
   blame.missing = hidden;
   if (hidden.empty()) {
@@ -627,6 +654,9 @@ void Judge::JudgeFaceFaults() {
   });
   for (const FaceFault* fault : order) {
     const FaceFault& f = *fault;
+    RegionVersion left_out;
+    std::optional<ToldAt> knew;
+    if (f.kind == FaceFault::Kind::kQuietHole && !(knew = LeftOut(f, left_out))) continue;
     const RegionCase* c = CaseOf(f.region);
     const uint32_t client = scene_.ClientHost(f.observation);
     Cause* cause = PdCauseOf(client, f.region);
@@ -642,8 +672,16 @@ void Judge::JudgeFaceFaults() {
       if (f.kind == FaceFault::Kind::kHole) {
         blame.certain = false;
         blame.weakened.push_back("a split that was not yet reported to PD leaves a hole for a moment");
+      } else if (knew) {
+        blame.certain = false;
+        blame.weakened.push_back(
+            "PD may have dropped the region for a moment for a report that was not seen");
       }
       cause = &CauseFor(*c, blame, client, scene_.ServerEndpoint(f.observation));
+      if (knew) {
+        cause->neighbour = knew;
+        cause->neighbour_region = left_out;
+      }
     }
     cause->faults.push_back(&f);
   }

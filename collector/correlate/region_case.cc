@@ -352,6 +352,63 @@ std::optional<RegionVersion> NeighbourIndex::Refutes(const RegionVersion& region
   return found;
 }
 
+std::optional<RegionVersion> NeighbourIndex::KnownAround(const Range& hole, int64_t asked,
+                                                         int64_t answered) const {
+  // A report takes a moment until the tree holds it.
+  constexpr int64_t kSettledNs = 1'000'000'000;
+  if (!one_pd_ || asked == kNoTime || answered == kNoTime) return std::nullopt;
+  std::optional<RegionVersion> found;
+  ForEachOverlap(hole, [&](const Place& p) {
+    if ((found && *found <= p.region) || !OverlapsAll(p.region, hole)) return;
+    // Told with two ranges, it may have been dropped for a neighbour that one of them overlaps.
+    const auto& entries = scene_.ledger.entries().at(p.region);
+    if (std::any_of(entries.begin(), entries.end(),
+                    [&](const LedgerEntry& e) { return e.range != entries.front().range; })) {
+      return;
+    }
+    const Moments moments = PdMoments(p.region);
+    int64_t before = kNoTime;  // the last time
+    bool after = false;
+    for (const auto& [from, to] : moments.answers) {
+      if (to + kClockMarginNs < asked) before = std::max(before, to);
+      after |= from > answered + kClockMarginNs;
+    }
+    // A split report is only logged by PD: its tree grows by heartbeats.
+    for (const LedgerEntry& e : entries) {
+      if (e.source != StatementSource::kHeartbeat) continue;
+      for (const StatementUse& use : e.uses) {
+        const bool clock = scene_.pairing.clock(scene_.At(use.observation).agent).offset_ns.has_value();
+        const int64_t report = scene_.RequestTime(use.observation);
+        if (clock && report != kNoTime && report + kSettledNs < asked) before = std::max(before, report);
+      }
+    }
+    if (before == kNoTime || !after) return;
+    // A report that was disputed a while ago may still be so: stores repeat theirs every minute.
+    constexpr int64_t kDisputedForNs = 120'000'000'000;
+    if (!MayBeDropped(p.region, Range{p.start, p.end}, before - kDisputedForNs, asked)) found = p.region;
+  });
+  return found;
+}
+
+// A report of another region of this place drops the one that is there from PD's tree.
+bool NeighbourIndex::MayBeDropped(const RegionVersion& region, const Range& range, int64_t from,
+                                  int64_t to) const {
+  bool may = false;
+  ForEachOverlap(range, [&](const Place& p) {
+    if (may || p.region.region_id == region.region_id) return;
+    for (const LedgerEntry& e : scene_.ledger.entries().at(p.region)) {
+      if (!IsReportToPd(e.source)) continue;
+      may |= e.count > e.uses.size();  // those that were not kept may be in between
+      for (const StatementUse& use : e.uses) {
+        const bool clock = scene_.pairing.clock(scene_.At(use.observation).agent).offset_ns.has_value();
+        const int64_t t = scene_.RequestTime(use.observation);
+        may |= !clock || t == kNoTime || (t + kClockMarginNs >= from && t - kClockMarginNs <= to);
+      }
+    }
+  });
+  return may;
+}
+
 std::pair<int64_t, int64_t> NeighbourIndex::Spoken(const RegionVersion& region) const {
   std::pair<int64_t, int64_t> out{kNoTime, kNoTime};
   const auto it = scene_.ledger.entries().find(region);
@@ -419,7 +476,7 @@ RegionCase BuildCase(const Scene& scene, const NeighbourIndex& neighbours, const
     if (served_at.size() == 1) stated.insert({*served_at.begin(), s.range});
   }
   for (const CaseComplaint& k : c.complaints) {
-    if (k.complaint->bounds == kNone) continue;
+    if (k.complaint->bounds == kNone || k.elsewhere) continue;
     c.tikv_ranges.insert(k.complaint->bounds);
     stated.insert({scene.ServerEndpoint(k.complaint->observation), k.complaint->bounds});
   }

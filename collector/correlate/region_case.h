@@ -36,6 +36,7 @@ struct Said {
 struct CaseComplaint {
   const Complaint* complaint = nullptr;
   uint32_t logical = kNone;
+  bool elsewhere = false;  // the store was at another version: its bounds are not this version's
 };
 
 // A key that a server answered although it says that the region does not hold it.
@@ -77,6 +78,9 @@ class NeighbourIndex {
   // store reported the region anew in between, which puts it back.) Versions prove nothing here: a store may
   // give the new half of a split a version of its own (unistore does).
   std::optional<RegionVersion> Refutes(const RegionVersion& region, const Range& range) const;
+  // A region that overlaps `hole` by all that was said of it, and that PD is known to have held both before
+  // `asked` and after `answered`: it was told it, or answered it itself.
+  std::optional<RegionVersion> KnownAround(const Range& hole, int64_t asked, int64_t answered) const;
   // How many other regions that were spoken of while `region` was are overlapped by `range` whatever was said
   // of them. Not proof; tells the likelier of several ranges that PD gave.
   size_t Conflicts(const RegionVersion& region, const Range& range) const;
@@ -105,6 +109,7 @@ class NeighbourIndex {
   void ForEachOverlap(const Range& range, F visit) const;
   bool OverlapsAll(const RegionVersion& other, const Range& range) const;
   Moments PdMoments(const RegionVersion& region) const;
+  bool MayBeDropped(const RegionVersion& region, const Range& range, int64_t from, int64_t to) const;
   std::pair<int64_t, int64_t> Spoken(const RegionVersion& region) const;
 
   const Scene& scene_;

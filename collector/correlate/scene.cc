@@ -43,6 +43,12 @@ int64_t Scene::ResponseTime(uint32_t observation) const {
   return pairing.ToReference(o.agent, o.last());
 }
 
+bool Scene::SameCluster(uint32_t a, uint32_t b) const {
+  const auto x = clusters.find(a);
+  const auto y = clusters.find(b);
+  return x != clusters.end() && y != clusters.end() && x->second.size() == 1 && x->second == y->second;
+}
+
 int64_t Scene::ClockSlack(uint32_t a, uint32_t b) const {
   const uint16_t x = log[a].agent;
   const uint16_t y = log[b].agent;

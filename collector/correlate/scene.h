@@ -2,6 +2,8 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
+#include <set>
 #include <string>
 
 #include "collector/correlate/call_log.h"
@@ -23,6 +25,8 @@ struct Scene {
   const HostTable& hosts;
   const Pairing& pairing;
   std::vector<uint32_t> store_endpoints;  // that serve routed requests
+  // By machine: the clusters of its messages from and to PDs. Not there: not known.
+  std::map<uint32_t, std::set<uint64_t>> clusters;
 
   const Observation& At(uint32_t observation) const { return log[observation]; }
   uint32_t ClientEndpoint(uint32_t observation) const { return log.connection_of(log[observation]).client; }
@@ -38,6 +42,8 @@ struct Scene {
   // Times on the reference's clock; kNoTime if not seen.
   int64_t RequestTime(uint32_t observation) const;
   int64_t ResponseTime(uint32_t observation) const;
+  // Both machines are known to belong to one and the same cluster.
+  bool SameCluster(uint32_t a, uint32_t b) const;
   // How far off two views' corrected times may be against each other.
   int64_t ClockSlack(uint32_t a, uint32_t b) const;
 };
