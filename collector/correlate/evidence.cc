@@ -71,6 +71,24 @@ Evidence EvidenceWriter::Statement(const ToldAt& told, const char* label) const 
   return e;
 }
 
+Evidence EvidenceWriter::RouteSource(const ToldAt& told, const CaseComplaint& k) const {
+  Evidence e = Statement(told, "said");
+  const auto origin = judge_.OriginOf(cause_.region, scene_.ClientHost(k.complaint->observation), k.logical);
+  if (!origin || scene_.pairing.Logical(origin->by.observation) != told.telling.logical) return e;
+  std::string what;
+  if (origin->state == RouteOrigin::State::kOnce) {
+    what = "older than what its cache held: good for one call";
+  } else if (origin->state == RouteOrigin::State::kReplaced) {
+    what = "dropped from its cache at " + ClockText(origin->dropped_ns);
+    if (origin->replaced_by.region_id != 0) {
+      what += " for region " + std::to_string(origin->replaced_by.region_id) + " (version " +
+              std::to_string(origin->replaced_by.version) + ")";
+    }
+  }
+  if (!what.empty()) e.note += (e.note.empty() ? "" : "; ") + what;
+  return e;
+}
+
 Evidence EvidenceWriter::Request(const CaseComplaint& k) const {
   const uint32_t i = scene_.Best(k.logical, View::kClient);
   Evidence e = Line(i, k.logical, scene_.At(i).first());
@@ -188,7 +206,7 @@ std::vector<Evidence> EvidenceWriter::Lines() const {
     wrong_range = cause_.told_range;
   }
   if (k != nullptr) {
-    if (auto source = Source()) lines.push_back(Statement(*source, "said"));
+    if (auto source = Source()) lines.push_back(RouteSource(*source, *k));
   } else {
     // One statement proves a fault with its witnesses; where nothing is decided, all sides are told.
     for (const ToldAt& w : cause_.wrong) {

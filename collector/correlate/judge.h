@@ -15,6 +15,7 @@
 #include "collector/correlate/history.h"
 #include "collector/correlate/region_case.h"
 #include "collector/correlate/report_model.h"
+#include "collector/correlate/route_cache.h"
 #include "collector/correlate/scene.h"
 
 namespace keytrail::correlate {
@@ -86,6 +87,9 @@ class Judge {
   const std::map<std::string, uint64_t>& benign() const { return benign_; }
   uint64_t complaint_count() const { return complaint_count_; }
 
+  // How the client's region cache came to the route of this request.
+  std::optional<RouteOrigin> OriginOf(const RegionVersion& region, uint32_t client_host,
+                                      uint32_t logical) const;
   // Statements about the region that reached the client's machine before the request, newest first.
   std::vector<ToldAt> ToldBefore(const RegionCase& c, uint32_t client_host, uint32_t logical) const;
 
@@ -163,6 +167,7 @@ class Judge {
   // Complaints that are none by their text: refusals by version, requests that were not answered.
   std::deque<Complaint> made_complaints_;
   std::deque<CaseComplaint> made_;
+  mutable std::map<uint32_t, RouteCache> route_caches_;  // by client, made when they are asked for
   std::map<RegionVersion, RegionCase> cases_;
   std::map<std::string, Cause> causes_;  // by everything that groups
   std::map<RegionVersion, std::vector<Cause*>> causes_of_region_;

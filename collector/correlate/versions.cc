@@ -29,6 +29,12 @@ std::optional<ToldAt> Judge::AsTold(const RegionVersion& region, const Mention& 
   return std::nullopt;
 }
 
+std::optional<RouteOrigin> Judge::OriginOf(const RegionVersion& region, uint32_t client_host,
+                                           uint32_t logical) const {
+  const RouteCache& cache = route_caches_.try_emplace(client_host, scene_, client_host).first->second;
+  return cache.OriginOf(region, scene_.Best(logical, View::kClient));
+}
+
 void Judge::JudgeVersions() {
   JudgeRelapses();
   JudgeLag();

@@ -360,6 +360,44 @@ TEST(Versions, AClientThatKeepsAnOldRoute) {
   EXPECT_EQ(Judged(told + "20s tidb1 > pd1 GetRegion c = 7.3[a,z)\n" + again), "");
 }
 
+std::string NoteOfRoute(const std::string& script) {
+  const auto report = Investigate(script);
+  return report.verdicts.empty() || report.verdicts[0].evidence.empty()
+             ? "no verdict"
+             : report.verdicts[0].evidence[0].label + ": " + report.verdicts[0].evidence[0].note;
+}
+
+TEST(RouteCache, SaysWhatBecameOfTheRouteThatWasUsed) {
+  const std::string use = "20 tidb1 > tikv1 Get 7.3 p = outside p [a,m)\n";
+  EXPECT_EQ(NoteOfRoute("10 tidb1 > pd1 GetRegion c = 7.3[a,m)\n" + use), "said: ");
+  // A newer region of that place came in between.
+  EXPECT_EQ(NoteOfRoute("10 tidb1 > pd1 GetRegion c = 7.3[a,m)\n"
+                        "12 tidb1 > pd1 GetRegion c = 9.5[b,f)\n" +
+                        use),
+            "said: dropped from its cache at 16:30:00.012 for region 9 (version 5)");
+  // The answer was older than what the cache held.
+  EXPECT_EQ(NoteOfRoute("10 tidb1 > pd1 GetRegion c = 9.5[b,f)\n"
+                        "12 tidb1 > pd1 GetRegion c = 7.3[a,m)\n" +
+                        use),
+            "said: older than what its cache held: good for one call");
+  // An error dropped it.
+  EXPECT_EQ(NoteOfRoute("10 tidb1 > pd1 GetRegion c = 7.3[a,m)\n"
+                        "12 tidb1 > tikv1 Get 7.3 c = not_found\n" +
+                        use),
+            "said: dropped from its cache at 16:30:00.012");
+  // Told again after that, it is in the cache again.
+  EXPECT_EQ(NoteOfRoute("10 tidb1 > pd1 GetRegion c = 7.3[a,m)\n"
+                        "12 tidb1 > tikv1 Get 7.3 c = not_found\n"
+                        "14 tidb1 > pd1 GetRegion c = 7.3[a,m)\n" +
+                        use),
+            "said: ");
+  // What another machine was told is nothing to this one.
+  EXPECT_EQ(NoteOfRoute("10 tidb1 > pd1 GetRegion c = 7.3[a,m)\n"
+                        "12 tidb2 > pd1 GetRegion c = 9.5[b,f)\n" +
+                        use),
+            "said: ");
+}
+
 TEST(Versions, GracesAreParameters) {
   ScriptOptions options;
   options.graces.pd_ns = 60'000'000'000;
