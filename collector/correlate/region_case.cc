@@ -10,9 +10,6 @@ namespace {
 // Looking back for ranges that start before a place and reach into it stops after so many.
 constexpr size_t kMostLookedBack = 64;
 
-// Corrected clocks of machines in one network agree to better than this.
-constexpr int64_t kClockMarginNs = 1'000'000;
-
 View SpeakerSide(StatementSource source) {
   return IsReportToPd(source) ? View::kClient : View::kServer;
 }
@@ -188,11 +185,9 @@ bool MayBeReportedBetween(const Scene& scene, const RegionCase& c, uint32_t rang
     if (!IsReportToPd(report.source) || report.range != range) continue;
     if (report.count != report.tellings.size()) return true;
     for (const Telling& telling : report.tellings) {
-      if (telling.ref_ns == kNoTime) return true;
-      const int64_t after = scene.ClockSlack(telling.observation, first.observation);
-      const int64_t before = scene.ClockSlack(telling.observation, last.observation);
-      if (telling.ref_ns + after >= scene.RequestTime(first.observation) &&
-          telling.ref_ns <= last.ref_ns + before) {
+      const Event told = scene.Asked(telling.observation);
+      if (scene.Compare(told, scene.Asked(first.observation)) != Order::kBefore &&
+          scene.Compare(told, scene.Answered(last.observation)) != Order::kAfter) {
         return true;
       }
     }
@@ -212,10 +207,10 @@ bool MovedOnByItself(const Scene& scene, const RegionCase& c) {
       }
       const Telling& first = earlier.tellings.front();
       const Telling& last = later.tellings.back();
-      if (first.ref_ns == kNoTime || last.ref_ns == kNoTime) continue;
       // Answered before the other was even asked for.
-      const int64_t asked = scene.RequestTime(last.observation);
-      if (first.ref_ns + scene.ClockSlack(first.observation, last.observation) >= asked) continue;
+      if (scene.Compare(scene.Answered(first.observation), scene.Asked(last.observation)) != Order::kBefore) {
+        continue;
+      }
       if (!MayBeReportedBetween(scene, c, later.range, first, last)) return true;
     }
   }
@@ -303,50 +298,54 @@ NeighbourIndex::Moments NeighbourIndex::PdMoments(const RegionVersion& region) c
   const auto it = scene_.ledger.entries().find(region);
   if (it == scene_.ledger.entries().end()) return out;
   for (const LedgerEntry& e : it->second) {
-    if (IsReportToPd(e.source)) {
-      for (const StatementUse& use : e.uses) out.reports.push_back(scene_.RequestTime(use.observation));
-      continue;
-    }
-    if (!IsPdAnswer(e.source)) continue;
     for (const StatementUse& use : e.uses) {
-      if (!scene_.pairing.clock(scene_.At(use.observation).agent).offset_ns) continue;  // an unrelated clock
-      const int64_t asked = scene_.RequestTime(use.observation);
-      const int64_t answered = scene_.ResponseTime(use.observation);
-      if (scene_.At(use.observation).req_first != kNoTime && answered != kNoTime) {
-        out.answers.push_back({asked, answered});
+      const Event asked = scene_.Asked(use.observation);
+      if (IsReportToPd(e.source)) {
+        out.reports.push_back(asked);
+      } else if (IsPdAnswer(e.source) && scene_.At(use.observation).req_first != kNoTime) {
+        out.answers.push_back({scene_.RequestTime(use.observation), scene_.At(use.observation).call_id, asked,
+                               scene_.Answered(use.observation)});
       }
     }
   }
-  std::sort(out.answers.begin(), out.answers.end());
-  std::sort(out.reports.begin(), out.reports.end());
+  std::sort(out.answers.begin(), out.answers.end(), [](const Answer& a, const Answer& b) {
+    return std::tie(a.asked_ref_ns, a.call_id) < std::tie(b.asked_ref_ns, b.call_id);
+  });
   return out;
+}
+
+bool NeighbourIndex::HeldAround(const Moments& a, const Moments& b) const {
+  const auto surely_before = [&](const Event& x, const Event& y) {
+    return scene_.Compare(x, y) == Order::kBefore;
+  };
+  const Event first = a.answers.front().answered;
+  std::vector<Event> reports;  // that may have come after the first answer
+  for (const Event& r : a.reports) {
+    if (!surely_before(r, first)) reports.push_back(r);
+  }
+  for (const Answer& other : b.answers) {
+    if (!surely_before(first, other.asked)) continue;
+    const auto again = std::find_if(a.answers.rbegin(), a.answers.rend(),
+                                    [&](const Answer& x) { return !surely_before(other.answered, x.asked); });
+    if (again == a.answers.rbegin()) continue;
+    const Event last = std::prev(again)->answered;
+    if (std::all_of(reports.begin(), reports.end(), [&](const Event& r) { return surely_before(last, r); })) {
+      return true;
+    }
+  }
+  return false;
 }
 
 std::optional<RegionVersion> NeighbourIndex::Refutes(const RegionVersion& region, const Range& range) const {
   if (!one_pd_) return std::nullopt;
   const Moments own = PdMoments(region);
   if (own.answers.empty()) return std::nullopt;
-  // PD answered with `a` both before `b` was asked for and after it was answered: it held both.
-  const auto around = [](const Moments& a, const Moments& b) {
-    int64_t first = a.answers.front().second;
-    for (const auto& [asked, answered] : a.answers) first = std::min(first, answered);
-    for (const auto& [asked, answered] : b.answers) {
-      if (first + kClockMarginNs >= asked) continue;
-      const auto again =
-          std::lower_bound(a.answers.begin(), a.answers.end(),
-                           std::pair(answered + kClockMarginNs, std::numeric_limits<int64_t>::min()));
-      if (again == a.answers.end()) continue;
-      const auto report = std::lower_bound(a.reports.begin(), a.reports.end(), first - kClockMarginNs);
-      if (report == a.reports.end() || *report > again->second + kClockMarginNs) return true;
-    }
-    return false;
-  };
   std::optional<RegionVersion> found;
   ForEachOverlap(range, [&](const Place& p) {
     if (p.region.region_id == region.region_id || (found && *found <= p.region)) return;
     if (!OverlapsAll(p.region, range)) return;
     const Moments other = PdMoments(p.region);
-    if (other.answers.empty() || (!around(own, other) && !around(other, own))) return;
+    if (other.answers.empty() || (!HeldAround(own, other) && !HeldAround(other, own))) return;
     found = p.region;
   });
   return found;

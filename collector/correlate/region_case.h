@@ -96,11 +96,19 @@ class NeighbourIndex {
     std::string end;
     RegionVersion region;
   };
-  // When PD can last have known a region before, and first after, by its answers: [asked, answered] times.
-  struct Moments {
-    std::vector<std::pair<int64_t, int64_t>> answers;  // in time order
-    std::vector<int64_t> reports;                      // stores told PD of it, in time order
+  // When PD can last have known a region before, and first after, by its answers.
+  struct Answer {
+    int64_t asked_ref_ns = 0;  // for sorting; equal ones by the call's number
+    uint64_t call_id = 0;
+    Event asked;
+    Event answered;
   };
+  struct Moments {
+    std::vector<Answer> answers;  // in time order
+    std::vector<Event> reports;   // stores told PD of it
+  };
+  // PD answered with `a` both before `b` was asked for and after it was answered: it held both.
+  bool HeldAround(const Moments& a, const Moments& b) const;
   template <typename F>
   void ForEachOverlap(const Range& range, F visit) const;
   bool OverlapsAll(const RegionVersion& other, const Range& range) const;

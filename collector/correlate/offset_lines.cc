@@ -1,0 +1,173 @@
+// Lines inside of the tunnels of an OffsetCurve, and what holds between tunnels.
+#include <algorithm>
+
+#include "collector/correlate/offset_curve.h"
+
+namespace keytrail::correlate {
+namespace {
+
+// Those of a bucket.
+constexpr size_t kFirstBounds = 4;
+constexpr double kMostSlope = static_cast<double>(kMostDriftPpm) / 1e6;
+
+}  // namespace
+
+// `line` with its greatest distance from the tunnel's walls, and the bounds of times[begin, end).
+OffsetCurve::Piece OffsetCurve::Line(const Tunnel& tunnel, const Piece& line, size_t begin, size_t end) {
+  Piece p = line;
+  const auto look = [&](int64_t t) {
+    const Bounded b = tunnel.At(t);
+    p.error = std::max({p.error, b.high - p.At(t), p.At(t) - b.low});
+  };
+  look(p.from);
+  look(p.to);
+  for (size_t k = begin; k < end; ++k) {
+    look(std::clamp(tunnel.times[k], p.from, p.to));
+    p.bounds += tunnel.bounds[k];
+    if (k + 1 == tunnel.times.size()) break;
+    // The walls are furthest out where the cones of both sides meet.
+    constexpr int64_t kUnit = 1'000'000 / kMostDriftPpm;
+    const int64_t highest = (tunnel.high_before[k + 1] - tunnel.high_after[k]) / 2 * kUnit;
+    const int64_t lowest = (tunnel.low_after[k] - tunnel.low_before[k + 1]) / 2 * kUnit;
+    for (int64_t t : {highest, lowest}) {
+      if (t > std::max(tunnel.times[k], p.from) && t < std::min(tunnel.times[k + 1], p.to)) look(t);
+    }
+  }
+  p.error += kRounding;
+  return p;
+}
+
+// A line goes on as long as one slope keeps it inside; where none does, the next one begins at its end.
+void OffsetCurve::DrawLines(Tunnel& tunnel) {
+  tunnel.lines.clear();
+  const Bounded start = tunnel.At(tunnel.first);
+  if (!Known(start.low, start.high)) return;
+  Piece line;
+  line.from = tunnel.first;
+  // The walls at the very first bound are uneven: the one that comes from the answer has widened on its way
+  // back.
+  Bounded nearest = start;
+  for (size_t k = 0; k < std::min<size_t>(kFirstBounds, tunnel.times.size()); ++k) {
+    const Bounded b = tunnel.At(tunnel.times[k]);
+    nearest = {std::max(nearest.low, b.low), std::min(nearest.high, b.high)};
+  }
+  line.offset = std::clamp(nearest.low + (nearest.high - nearest.low) / 2, start.low, start.high);
+  double least = -kMostSlope;
+  double most = kMostSlope;
+  size_t begin = 0;
+  int64_t reached = tunnel.first;
+  const auto finish = [&](int64_t to, size_t end) {
+    line.to = to;
+    line.slope = to == line.from ? 0 : (least + most) / 2;
+    tunnel.lines.push_back(Line(tunnel, line, begin, end));
+  };
+  for (size_t k = 0; k < tunnel.times.size(); ++k) {
+    const int64_t t = tunnel.times[k];
+    if (t == line.from) continue;
+    const Bounded b = tunnel.At(t);
+    for (int attempt = 0; attempt < 2; ++attempt) {
+      const auto after = static_cast<double>(t - line.from);
+      const double steep_from = std::max(least, static_cast<double>(b.low - line.offset) / after);
+      const double steep_to = std::min(most, static_cast<double>(b.high - line.offset) / after);
+      if (steep_from <= steep_to) {
+        least = steep_from;
+        most = steep_to;
+        break;
+      }
+      if (reached == line.from) break;  // rounding: two bounds a few nanoseconds apart
+      finish(reached, k);
+      line.offset = tunnel.lines.back().At(reached);
+      line.from = reached;
+      least = -kMostSlope;
+      most = kMostSlope;
+      begin = k;
+    }
+    reached = t;
+  }
+  finish(tunnel.last, tunnel.times.size());
+}
+
+// All that may hold at a moment outside of the tunnels.
+std::optional<OffsetCurve::Bounded> OffsetCurve::Hull(size_t gap, int64_t t) const {
+  const Gap& g = gaps_[gap];
+  std::optional<Bounded> out;
+  const auto add = [&](const Bounded& b) {
+    out = out ? Bounded{std::min(out->low, b.low), std::max(out->high, b.high)} : b;
+  };
+  if (gap > 0) add(tunnels_[gap - 1].At(t));
+  if (gap < tunnels_.size()) add(tunnels_[gap].At(t));
+  if (g.loose) {
+    const int64_t away = std::max(g.last - t, t - g.first);
+    const int64_t reach = DriftWithin(std::max(away, g.last - g.first));
+    add({g.loose->low - reach, g.loose->high + reach});
+  }
+  if (!out || !Known(out->low, out->high)) return std::nullopt;
+  return out;
+}
+
+std::optional<OffsetClaim> OffsetCurve::InGap(size_t gap, int64_t t) const {
+  const auto b = Hull(gap, t);
+  if (!b) return std::nullopt;
+  int64_t value = b->low + (b->high - b->low) / 2;
+  const Piece* before =
+      gap > 0 && !tunnels_[gap - 1].lines.empty() ? &tunnels_[gap - 1].lines.back() : nullptr;
+  const Piece* after =
+      gap < tunnels_.size() && !tunnels_[gap].lines.empty() ? &tunnels_[gap].lines.front() : nullptr;
+  if (before != nullptr && after != nullptr && gaps_[gap].stepped == 0) {
+    const int64_t from = before->At(before->to);
+    const double share = static_cast<double>(t - before->to) / static_cast<double>(after->from - before->to);
+    value = from + static_cast<int64_t>(share * static_cast<double>(after->offset - from));
+  } else if ((before == nullptr) != (after == nullptr)) {
+    value = before != nullptr ? before->At(t) : after->At(t);
+  }
+  return OffsetClaim{std::clamp(value, b->low, b->high), b->low, b->high};
+}
+
+// Between two tunnels: whether the clocks were set, and a line over it.
+void OffsetCurve::DrawGap(size_t gap) {
+  const Tunnel& before = tunnels_[gap - 1];
+  const Tunnel& after = tunnels_[gap];
+  Gap& g = gaps_[gap];
+  const Bounded a = before.At(after.first);
+  const Bounded b = after.At(after.first);
+  const bool apart = a.high + kRounding < b.low || b.high + kRounding < a.low;
+  g.stepped = apart ? std::max(a.high, b.high) - std::min(a.low, b.low) : 0;
+  const auto from = InGap(gap, before.last);
+  const auto to = InGap(gap, after.first);
+  if (!from || !to) return;
+  Piece p;
+  p.from = before.last;
+  p.to = after.first;
+  p.offset = from->value;
+  if (p.to > p.from)
+    p.slope = static_cast<double>(to->value - from->value) / static_cast<double>(p.to - p.from);
+  // Both walls are furthest out at one of the ends.
+  for (int64_t t : {p.from, p.to}) {
+    const auto hull = Hull(gap, t);
+    p.error = std::max({p.error, hull->high - p.At(t) + kRounding, p.At(t) - hull->low + kRounding});
+  }
+  // What is said of both ends holds in between, if the line were as far off as the ends are apart.
+  if (g.stepped != 0) p.error += std::abs(to->value - from->value);
+  p.bounds = g.bounds;
+  p.contradictory = true;
+  p.stepped = g.stepped != 0;
+  pieces_.push_back(p);
+}
+
+int64_t OffsetCurve::SteppedBetween(int64_t t, int64_t u) const {
+  const int64_t from = std::min(t, u);
+  const int64_t to = std::max(t, u);
+  int64_t sum = 0;
+  for (size_t gap = 0; gap < gaps_.size(); ++gap) {
+    const Gap& g = gaps_[gap];
+    if (tunnels_.empty()) {
+      if (g.loose && g.first <= to && g.last >= from) sum += g.loose->high - g.loose->low;
+    } else if (gap > 0 && gap < tunnels_.size() && g.stepped != 0) {
+      if (tunnels_[gap - 1].last <= to && tunnels_[gap].first >= from) sum += g.stepped;
+    }
+    sum = std::min(sum, kFar);
+  }
+  return sum;
+}
+
+}  // namespace keytrail::correlate
