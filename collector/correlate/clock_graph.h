@@ -34,6 +34,7 @@ class ClockGraph {
   // A call that was seen at both ends, on two different machines.
   void Add(uint32_t client, uint32_t server, const FourStamps& stamps);
   uint64_t Calls(uint32_t host) const;  // of all its pairs
+  size_t bucket_count() const { return buckets_; }
 
   // Settles all pairs and finds the paths. `rank` gives each machine a place of its own that decides between
   // equal paths; the outcome then depends on neither the order of calls nor the numbers of machines. To be

@@ -8,6 +8,9 @@ namespace {
 
 using Piece = OffsetCurve::Piece;
 
+// Ends of neighbours may be this far apart by rounding.
+constexpr int64_t kNoHoleNs = 1000;
+
 // What the curve says between two of its own readings, known within `reach` only, as pieces of their own.
 // Where no piece of the curve reaches, its cones do.
 std::vector<Piece> Between(const OffsetCurve& curve, int64_t from, int64_t to, int64_t reach) {
@@ -33,7 +36,12 @@ std::vector<Piece> Between(const OffsetCurve& curve, int64_t from, int64_t to, i
     if (line.to > line.from) {
       line.slope = static_cast<double>(end->value - start->value) / static_cast<double>(line.to - line.from);
     }
-    line.error = std::max(start->error(), end->error());
+    if (std::abs(line.slope) > 2e-6 * kMostDriftPpm) {
+      line.slope = 0;
+      line.offset = start->value + (end->value - start->value) / 2;
+    }
+    line.error = std::max({line.At(line.from) - start->low, start->high - line.At(line.from),
+                           line.At(line.to) - end->low, end->high - line.At(line.to)});
     for (const Piece& p : curve.pieces()) {
       if (p.to < line.from - reach || p.from > line.to + reach) continue;
       // Between two stops both are lines: they are furthest apart at an end.
@@ -89,7 +97,7 @@ std::vector<Piece> JoinLines(std::vector<Piece> lines, size_t most) {
     std::vector<Piece> fewer;
     for (size_t i = 0; i < lines.size(); ++i) {
       const Piece& a = lines[i];
-      if (i + 1 == lines.size() || lines[i + 1].from - a.to > 1) {
+      if (i + 1 == lines.size() || lines[i + 1].from - a.to > kNoHoleNs) {
         fewer.push_back(a);
         continue;
       }

@@ -30,6 +30,10 @@ void ClockPair::Coarsen(int shift) {
 void ClockPair::Settle() {
   a_to_b_.Settle();
   b_to_a_.Settle();
+  const auto a_twice = b_to_a_.OtherClockTwice();
+  const auto b_twice = a_to_b_.OtherClockTwice();
+  if (!a_twice.empty()) a_to_b_.Settle(a_twice);
+  if (!b_twice.empty()) b_to_a_.Settle(b_twice);
 }
 
 }  // namespace keytrail::correlate

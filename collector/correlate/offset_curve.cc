@@ -11,6 +11,10 @@ constexpr int64_t kLastTime = int64_t{1} << 62;
 // A tunnel of fewer bounds than those of three calls is not believed against another one: it may be a call
 // that was paired wrongly.
 constexpr uint64_t kFewBounds = 6;
+constexpr uint64_t kOneCall = 2;
+// A clock that is set back while others speak to it shows a few turns for each second; more than these are
+// told less precisely.
+constexpr size_t kMostTunnelsCompared = 256;
 
 }  // namespace
 
@@ -106,6 +110,8 @@ void OffsetCurve::Append(Tunnel& tunnel, const Bucket& bucket) {
     if (e.at_most) high = std::min(high, e.offset - Reach(e.t));
     if (!e.at_most) low = std::max(low, e.offset + Reach(e.t));
     tunnel.times.push_back(e.t);
+    tunnel.offsets.push_back(e.offset);
+    tunnel.at_most.push_back(e.at_most);
     tunnel.high_after.push_back(high);
     tunnel.low_after.push_back(low);
     // Its own alone for now: Close() adds those that follow.
@@ -136,13 +142,15 @@ OffsetCurve::Bounded OffsetCurve::Tunnel::At(int64_t t) const {
   return out;
 }
 
+// A side of which nothing was said widens nothing.
 void OffsetCurve::Gap::Take(const Bucket& bucket) {
-  const Bounded b{bucket.at_least_count > 0 ? bucket.lowest : -kFar,
-                  bucket.at_most_count > 0 ? bucket.highest : kFar};
-  loose = loose ? Bounded{std::min(loose->low, b.low), std::max(loose->high, b.high)} : b;
-  first = std::min(first, bucket.first);
-  last = std::max(last, bucket.last);
-  bounds += bucket.at_least_count + bucket.at_most_count;
+  Gap other;
+  other.loose = Bounded{bucket.at_least_count > 0 ? bucket.lowest : kFar,
+                        bucket.at_most_count > 0 ? bucket.highest : -kFar};
+  other.first = bucket.first;
+  other.last = bucket.last;
+  other.bounds = bucket.at_least_count + bucket.at_most_count;
+  Take(other);
 }
 
 void OffsetCurve::Gap::Take(const Gap& other) {
@@ -154,12 +162,27 @@ void OffsetCurve::Gap::Take(const Gap& other) {
   bounds += other.bounds;
 }
 
-void OffsetCurve::FindTunnels() {
+bool OffsetCurve::Tunnel::Contradicts(size_t k, const Tunnel& other) const {
+  const Bounded b = other.At(times[k]);
+  return at_most[k] ? offsets[k] < b.low - kRounding : offsets[k] > b.high + kRounding;
+}
+
+// Between two tunnels all cones of the one meet all of the other at any moment alike.
+bool OffsetCurve::Contradict(const Tunnel& a, const Tunnel& b) {
+  const Bounded x = a.At(b.first);
+  const Bounded y = b.At(b.first);
+  return x.high + kRounding < y.low || y.high + kRounding < x.low;
+}
+
+void OffsetCurve::FindTunnels(std::span<const Stretch> doubtful) {
   tunnels_.clear();
   gaps_.assign(1, {});
   bool open = false;
   for (const auto& [index, bucket] : buckets_) {
-    if (!Agrees(bucket)) {
+    const bool in_doubt = std::any_of(doubtful.begin(), doubtful.end(), [&, &b = bucket](const Stretch& s) {
+      return s.from <= b.last && s.to >= b.first;
+    });
+    if (in_doubt || !Agrees(bucket)) {
       if (open) gaps_.emplace_back();
       open = false;
       gaps_.back().Take(bucket);
@@ -177,35 +200,100 @@ void OffsetCurve::FindTunnels() {
   if (open) gaps_.emplace_back();
 }
 
-void OffsetCurve::DropWeakTunnels() {
-  if (tunnels_.size() < 2) return;
-  std::vector<Tunnel> strong;
+// What a dropped tunnel said is held possible in the gap that takes its place.
+void OffsetCurve::Drop(const std::vector<bool>& dropped) {
+  std::vector<Tunnel> kept;
   std::vector<Gap> gaps(1, gaps_[0]);
   for (size_t i = 0; i < tunnels_.size(); ++i) {
-    if (tunnels_[i].all.bounds < kFewBounds) {
+    if (dropped[i]) {
       gaps.back().Take(tunnels_[i].all);
       gaps.back().Take(gaps_[i + 1]);
     } else {
-      strong.push_back(std::move(tunnels_[i]));
+      kept.push_back(std::move(tunnels_[i]));
       gaps.push_back(gaps_[i + 1]);
     }
   }
-  tunnels_ = std::move(strong);
+  tunnels_ = std::move(kept);
   gaps_ = std::move(gaps);
 }
 
-void OffsetCurve::Settle() {
-  FindTunnels();
-  DropWeakTunnels();
-  for (Tunnel& tunnel : tunnels_) {
-    Close(tunnel);
-    DrawLines(tunnel);
+void OffsetCurve::DropWeakTunnels() {
+  if (tunnels_.size() < 2) return;
+  std::vector<bool> weak;
+  for (const Tunnel& tunnel : tunnels_) weak.push_back(tunnel.all.bounds < kFewBounds);
+  Drop(weak);
+}
+
+// A tunnel that contradicts one before and one behind it, while these two agree: the clocks were set and set
+// back, or this one was set back and shows two courses of the same hour by turns. Which reading belongs to
+// which is not known then.
+void OffsetCurve::DropTwiceShownTunnels() {
+  std::vector<bool> dropped(tunnels_.size());
+  for (size_t i = 0; i + 2 < tunnels_.size(); ++i) {
+    const size_t furthest = std::min(tunnels_.size() - 1, i + kMostTunnelsCompared);
+    for (size_t k = furthest; k > i + 1; --k) {
+      if (Contradict(tunnels_[i], tunnels_[k])) continue;
+      for (size_t j = i + 1; j < k; ++j) {
+        if (Contradict(tunnels_[i], tunnels_[j]) && Contradict(tunnels_[j], tunnels_[k])) dropped[j] = true;
+      }
+      break;
+    }
   }
+  Drop(dropped);
+}
+
+// How far each side of a step is sure: up to the last bound that the other side cannot have said, and from
+// the first one. Bounds that are loose enough for both may be of either.
+void OffsetCurve::FindSteps() {
+  for (size_t i = 1; i < tunnels_.size(); ++i) {
+    Tunnel& a = tunnels_[i - 1];
+    Tunnel& b = tunnels_[i];
+    if (!Contradict(a, b)) continue;
+    size_t last = a.times.size() - 1;
+    while (last > 0 && !a.Contradicts(last, b)) --last;
+    size_t first = 0;
+    while (first + 1 < b.times.size() && !b.Contradicts(first, a)) ++first;
+    a.last = std::max(a.first, a.times[last]);
+    b.first = std::min(b.last, b.times[first]);
+    const Bounded x = a.At(b.first);
+    const Bounded y = b.At(b.first);
+    const Bounded z = a.At(a.last);
+    gaps_[i].stepped = std::max({x.high, y.high, z.high}) - std::min({x.low, y.low, z.low});
+  }
+}
+
+void OffsetCurve::Settle(std::span<const Stretch> doubtful) {
+  FindTunnels(doubtful);
+  DropWeakTunnels();
+  for (Tunnel& tunnel : tunnels_) Close(tunnel);
+  DropTwiceShownTunnels();
+  FindSteps();
   pieces_.clear();
+  for (Tunnel& tunnel : tunnels_) DrawLines(tunnel);
   for (size_t i = 0; i < tunnels_.size(); ++i) {
     if (i > 0) DrawGap(i);
     pieces_.insert(pieces_.end(), tunnels_[i].lines.begin(), tunnels_[i].lines.end());
   }
+}
+
+std::vector<OffsetCurve::Stretch> OffsetCurve::OtherClockTwice() const {
+  std::vector<Stretch> out;
+  const size_t n = tunnels_.size();
+  if (n == 0) return out;
+  for (size_t i = 1; i < n; ++i) {
+    if (gaps_[i].stepped == 0) continue;
+    // The other clock shows the new course from here at the earliest, the old one until there at the latest.
+    const int64_t from = tunnels_[i - 1].last + tunnels_[i].At(tunnels_[i - 1].last).low;
+    const int64_t to = tunnels_[i].first + tunnels_[i - 1].At(tunnels_[i].first).high;
+    if (from <= to) out.push_back({from, to});
+  }
+  // A course of which little was seen, at the beginning or the end.
+  const auto weak = [](const Gap& g) {
+    return g.loose && g.bounds > kOneCall && Known(g.loose->low, g.loose->high);
+  };
+  if (weak(gaps_[0])) out.push_back({0, tunnels_[0].first + gaps_[0].loose->high});
+  if (weak(gaps_[n])) out.push_back({tunnels_[n - 1].last + gaps_[n].loose->low, kLastTime});
+  return out;
 }
 
 std::optional<OffsetClaim> OffsetCurve::At(int64_t t) const {

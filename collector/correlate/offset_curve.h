@@ -10,8 +10,10 @@
 //
 // Two bounds that contradict each other mean that the clocks were set against each other in between, or that
 // a bound is false (two views that were no pair). Either way the tunnel ends there and a new one begins; in
-// the gap both, and all that was said within, are held possible, and bounds are never carried across. What
-// cannot be told is a step smaller than the delay of the messages around it.
+// the gap both, and all that was said within, are held possible, and bounds are never carried across. A clock
+// that is set back shows times twice: the other clock's curve knows where (OtherClockTwice), and what was
+// said there belongs to the gap, too. What cannot be told is a step smaller than the delay of the messages
+// around it.
 //
 // Times and offsets are nanoseconds. What is kept is a few bounds for each bucket of time, the tightest ones
 // for what follows and for what came before, so memory follows time and not traffic; ClockGraph widens the
@@ -19,6 +21,7 @@
 // thread-safe. Nothing is checked but overflow: see ClockPair for what makes a call a good witness.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <limits>
@@ -75,9 +78,17 @@ class OffsetCurve {
   // Makes the buckets at least this wide.
   void Coarsen(int shift);
 
+  // Readings, both ends included.
+  struct Stretch {
+    int64_t from = 0;
+    int64_t to = 0;
+  };
   // Works out tunnels and lines. To be called after the last Add and before all that follows; linear in the
-  // buckets.
-  void Settle();
+  // buckets. What lies in `doubtful` is held possible, and carried nowhere.
+  void Settle(std::span<const Stretch> doubtful = {});
+  // Readings that the other clock may have shown twice, because it was set back, as far as this side can
+  // tell.
+  std::vector<Stretch> OtherClockTwice() const;
   // nullopt: not bounded from both sides by anything.
   std::optional<OffsetClaim> At(int64_t t) const;
   // In order of time; where nothing is known there is none.
@@ -127,6 +138,8 @@ class OffsetCurve {
     int64_t first = 0;
     int64_t last = 0;
     std::vector<int64_t> times;
+    std::vector<int64_t> offsets;  // of the bounds themselves
+    std::vector<bool> at_most;
     std::vector<int64_t> high_after, low_after;    // of bounds up to this one, for later moments
     std::vector<int64_t> high_before, low_before;  // of bounds from this one on, for earlier moments
     std::vector<uint64_t> bounds;                  // how many were added, told at the first of a bucket
@@ -134,6 +147,8 @@ class OffsetCurve {
     std::vector<Piece> lines;                      // empty: not bounded from both sides
 
     Bounded At(int64_t t) const;
+    // The k-th bound cannot be of the same course of the clocks as those of `other`.
+    bool Contradicts(size_t k, const Tunnel& other) const;
   };
 
   void Add(int64_t t, int64_t offset, bool at_most);
@@ -143,8 +158,12 @@ class OffsetCurve {
   static bool Fits(const Tunnel& tunnel, const Bucket& bucket);
   static void Append(Tunnel& tunnel, const Bucket& bucket);
   static void Close(Tunnel& tunnel);
-  void FindTunnels();
+  static bool Contradict(const Tunnel& a, const Tunnel& b);  // a before b
+  void FindTunnels(std::span<const Stretch> doubtful);
+  void Drop(const std::vector<bool>& dropped);
   void DropWeakTunnels();
+  void DropTwiceShownTunnels();
+  void FindSteps();
   static void DrawLines(Tunnel& tunnel);
   static Piece Line(const Tunnel& tunnel, const Piece& line, size_t begin, size_t end);
   void DrawGap(size_t gap);
@@ -157,7 +176,9 @@ class OffsetCurve {
   static constexpr int64_t kRounding = 2;
   // The height of a cone over the origin of time: cones are compared by where they would stand there.
   static constexpr int64_t Reach(int64_t t) { return t / (1'000'000 / kMostDriftPpm); }
-  static bool Known(int64_t low, int64_t high) { return low > -kFar + kFar / 4 && high < kFar - kFar / 4; }
+  static bool Known(int64_t low, int64_t high) {
+    return std::min(low, high) > -kFar + kFar / 4 && std::max(low, high) < kFar - kFar / 4;
+  }
 
   int shift_ = kFirstShift;
   std::map<int64_t, Bucket> buckets_;

@@ -47,21 +47,25 @@ void OffsetCurve::DrawLines(Tunnel& tunnel) {
   // The walls at the very first bound are uneven: the one that comes from the answer has widened on its way
   // back.
   Bounded nearest = start;
-  for (size_t k = 0; k < std::min<size_t>(kFirstBounds, tunnel.times.size()); ++k) {
+  const auto first = static_cast<size_t>(
+      std::lower_bound(tunnel.times.begin(), tunnel.times.end(), tunnel.first) - tunnel.times.begin());
+  const auto last = static_cast<size_t>(
+      std::upper_bound(tunnel.times.begin(), tunnel.times.end(), tunnel.last) - tunnel.times.begin());
+  for (size_t k = first; k < std::min(first + kFirstBounds, last); ++k) {
     const Bounded b = tunnel.At(tunnel.times[k]);
     nearest = {std::max(nearest.low, b.low), std::min(nearest.high, b.high)};
   }
   line.offset = std::clamp(nearest.low + (nearest.high - nearest.low) / 2, start.low, start.high);
   double least = -kMostSlope;
   double most = kMostSlope;
-  size_t begin = 0;
+  size_t begin = first;
   int64_t reached = tunnel.first;
   const auto finish = [&](int64_t to, size_t end) {
     line.to = to;
     line.slope = to == line.from ? 0 : (least + most) / 2;
     tunnel.lines.push_back(Line(tunnel, line, begin, end));
   };
-  for (size_t k = 0; k < tunnel.times.size(); ++k) {
+  for (size_t k = first; k < last; ++k) {
     const int64_t t = tunnel.times[k];
     if (t == line.from) continue;
     const Bounded b = tunnel.At(t);
@@ -84,7 +88,7 @@ void OffsetCurve::DrawLines(Tunnel& tunnel) {
     }
     reached = t;
   }
-  finish(tunnel.last, tunnel.times.size());
+  finish(tunnel.last, last);
 }
 
 // All that may hold at a moment outside of the tunnels.
@@ -123,15 +127,11 @@ std::optional<OffsetClaim> OffsetCurve::InGap(size_t gap, int64_t t) const {
   return OffsetClaim{std::clamp(value, b->low, b->high), b->low, b->high};
 }
 
-// Between two tunnels: whether the clocks were set, and a line over it.
+// A line over what lies between two tunnels.
 void OffsetCurve::DrawGap(size_t gap) {
   const Tunnel& before = tunnels_[gap - 1];
   const Tunnel& after = tunnels_[gap];
-  Gap& g = gaps_[gap];
-  const Bounded a = before.At(after.first);
-  const Bounded b = after.At(after.first);
-  const bool apart = a.high + kRounding < b.low || b.high + kRounding < a.low;
-  g.stepped = apart ? std::max(a.high, b.high) - std::min(a.low, b.low) : 0;
+  const Gap& g = gaps_[gap];
   const auto from = InGap(gap, before.last);
   const auto to = InGap(gap, after.first);
   if (!from || !to) return;
@@ -139,15 +139,20 @@ void OffsetCurve::DrawGap(size_t gap) {
   p.from = before.last;
   p.to = after.first;
   p.offset = from->value;
-  if (p.to > p.from)
+  if (p.to > p.from) {
     p.slope = static_cast<double>(to->value - from->value) / static_cast<double>(p.to - p.from);
+  }
+  if (std::abs(p.slope) > 2 * kMostSlope || p.to == p.from) {
+    // No course of a clock: level, in the middle of all that is possible.
+    p.slope = 0;
+    p.offset =
+        std::min(from->low, to->low) + (std::max(from->high, to->high) - std::min(from->low, to->low)) / 2;
+  }
   // Both walls are furthest out at one of the ends.
   for (int64_t t : {p.from, p.to}) {
     const auto hull = Hull(gap, t);
     p.error = std::max({p.error, hull->high - p.At(t) + kRounding, p.At(t) - hull->low + kRounding});
   }
-  // What is said of both ends holds in between, if the line were as far off as the ends are apart.
-  if (g.stepped != 0) p.error += std::abs(to->value - from->value);
   p.bounds = g.bounds;
   p.contradictory = true;
   p.stepped = g.stepped != 0;
@@ -161,7 +166,8 @@ int64_t OffsetCurve::SteppedBetween(int64_t t, int64_t u) const {
   for (size_t gap = 0; gap < gaps_.size(); ++gap) {
     const Gap& g = gaps_[gap];
     if (tunnels_.empty()) {
-      if (g.loose && g.first <= to && g.last >= from) sum += g.loose->high - g.loose->low;
+      if (!g.loose || g.first > to || g.last < from) continue;
+      sum += Known(g.loose->low, g.loose->high) ? std::max<int64_t>(g.loose->high - g.loose->low, 0) : kFar;
     } else if (gap > 0 && gap < tunnels_.size() && g.stepped != 0) {
       if (tunnels_[gap - 1].last <= to && tunnels_[gap].first >= from) sum += g.stepped;
     }
