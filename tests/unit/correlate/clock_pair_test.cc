@@ -41,6 +41,7 @@ std::vector<Case> Cases() {
   Network stalling;
   stalling.stalled = 0.6;
   Network loopback{2'000, 2'000, 500, 0, 5'000};
+  const Network none{0, 0, 0, 0, 0};  // what is left is how pcap cuts stamps
   const int64_t half = kBegin + 60 * kSecond;
   const int64_t ms = 1'000'000;
   return {
@@ -51,6 +52,7 @@ std::vector<Case> Cases() {
       {"lopsided delay", SimulatedClock(), SimulatedClock(3 * ms, 150), lopsided, 5 * ms, 600'000},
       {"stalls", SimulatedClock(), SimulatedClock(-3 * ms, -100), stalling, 5 * ms, 150'000},
       {"very near", SimulatedClock(kSecond, -30), SimulatedClock(0, 30), loopback, 1 * ms, 7'000},
+      {"no delay at all", SimulatedClock(kSecond + 777, -30), SimulatedClock(-333, 30), none, 1 * ms, 6'000},
       {"rare calls", SimulatedClock(0, 200), SimulatedClock(kSecond, -200), lan, 2 * kSecond, 1'200'000},
       {"slew of the server", SimulatedClock(0, -200),
        With(SimulatedClock(0, 200), [&](auto& c) { c.Slew(half, 20 * ms, 500); }), lan, 5 * ms, 100'000},
@@ -235,6 +237,48 @@ TEST(ClockPair, ALoneContradictionIsHeldPossible) {
   EXPECT_GE(at->high, 3 * kSecond);
   EXPECT_LE(pair.a_to_b().At(kBegin + 52 * kSecond)->error(), 200'000);
   EXPECT_EQ(pair.a_to_b().SteppedBetween(kBegin, kBegin + 100 * kSecond), 0);
+}
+
+// The same at the very end, where nobody can tell whether it is false or the first after a step.
+TEST(ClockPair, ALoneContradictionAtTheEnd) {
+  for (int64_t off : {3 * kSecond, -3 * kSecond}) {
+    ClockPair pair;
+    const SimulatedClock clock;
+    const SimulatedClock other(off);
+    Traffic traffic(5);
+    for (int i = 0; i < 100; ++i) {
+      pair.Add(true, traffic.Call(clock, i == 99 ? other : clock, {}, kBegin + i * kSecond));
+    }
+    pair.Settle();
+    for (int64_t ms : {-500, 0, 1, 500}) {
+      const auto at = pair.a_to_b().At(kBegin + 99 * kSecond + ms * 1'000'000);
+      ASSERT_TRUE(at);
+      EXPECT_LE(at->low, std::min<int64_t>(off, 0)) << off << " " << ms;
+      EXPECT_GE(at->high, std::max<int64_t>(off, 0)) << off << " " << ms;
+    }
+  }
+}
+
+// After a step of a second came an upper bound that fits the old course, too, and only then a lower one that
+// does not: in between nobody knows.
+TEST(ClockPair, ALooseBoundAfterAStepIsNoProofOfTheOldCourse) {
+  constexpr int64_t ms = 1'000'000;
+  OffsetCurve curve;
+  for (int i = 0; i < 40; ++i) {
+    const int64_t t = kBegin + i * 20 * ms;
+    const int64_t course = i < 10 ? 0 : kSecond;
+    curve.AddAtMost(t, course + 50'000);
+    if (i != 10) curve.AddAtLeast(t + 1000, course - 50'000);
+  }
+  curve.Settle();
+  const auto step = curve.At(kBegin + 195 * ms);
+  const auto loose = curve.At(kBegin + 200 * ms);
+  ASSERT_TRUE(step && loose);
+  EXPECT_GE(step->high, kSecond);
+  EXPECT_GE(loose->high, kSecond);
+  EXPECT_LE(loose->low, 0);
+  EXPECT_LE(curve.At(kBegin + 170 * ms)->high, 100'000);
+  EXPECT_GE(curve.At(kBegin + 230 * ms)->low, kSecond - 100'000);
 }
 
 // What no capture holds: stamps of all sizes. Nothing is promised but an end without harm.
