@@ -26,7 +26,11 @@ void OffsetCurve::Add(int64_t t, int64_t offset, bool at_most) {
   (at_most ? fresh.at_most_count : fresh.at_least_count) = 1;
   fresh.lowest = fresh.highest = offset;
   fresh.first = fresh.last = t;
-  Merge(buckets_[t >> shift_], fresh);
+  if (recent_ == nullptr || t >> shift_ != recent_index_) {
+    recent_index_ = t >> shift_;
+    recent_ = &buckets_[recent_index_];
+  }
+  Merge(*recent_, fresh);
 }
 
 // Keeps the one that is tightest for later moments, and the one for earlier moments; of equals the later and
@@ -63,6 +67,7 @@ void OffsetCurve::Coarsen(int shift) {
   std::map<int64_t, Bucket> wider;
   for (const auto& [index, bucket] : buckets_) Merge(wider[index >> (shift - shift_)], bucket);
   buckets_ = std::move(wider);
+  recent_ = nullptr;
   shift_ = shift;
 }
 

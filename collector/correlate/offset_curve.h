@@ -71,6 +71,10 @@ class OffsetCurve {
   // network's usual delay.
   static constexpr int kFirstShift = 24;
 
+  OffsetCurve() = default;
+  OffsetCurve(const OffsetCurve&) = delete;  // it remembers a place of its own
+  OffsetCurve& operator=(const OffsetCurve&) = delete;
+
   // The offset at reading t is at most, at least this. Ignored if either is beyond a few decades.
   void AddAtMost(int64_t t, int64_t offset) { Add(t, offset, true); }
   void AddAtLeast(int64_t t, int64_t offset) { Add(t, offset, false); }
@@ -182,6 +186,9 @@ class OffsetCurve {
 
   int shift_ = kFirstShift;
   std::map<int64_t, Bucket> buckets_;
+  // The bucket that was added to last: most bounds come in order of time.
+  int64_t recent_index_ = -1;
+  Bucket* recent_ = nullptr;
   std::vector<Tunnel> tunnels_;
   std::vector<Gap> gaps_;  // gaps_[i] lies before tunnels_[i], the last one behind all
   std::vector<Piece> pieces_;

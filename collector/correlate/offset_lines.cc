@@ -26,11 +26,11 @@ OffsetCurve::Piece OffsetCurve::Line(const Tunnel& tunnel, const Piece& line, si
     p.bounds += tunnel.bounds[k];
     if (k + 1 == tunnel.times.size()) break;
     // The walls are furthest out where the cones of both sides meet.
-    constexpr int64_t kUnit = 1'000'000 / kMostDriftPpm;
-    const int64_t highest = (tunnel.high_before[k + 1] - tunnel.high_after[k]) / 2 * kUnit;
-    const int64_t lowest = (tunnel.low_after[k] - tunnel.low_before[k + 1]) / 2 * kUnit;
-    for (int64_t t : {highest, lowest}) {
-      if (t > std::max(tunnel.times[k], p.from) && t < std::min(tunnel.times[k + 1], p.to)) look(t);
+    for (int64_t reach : {(tunnel.high_before[k + 1] - tunnel.high_after[k]) / 2,
+                          (tunnel.low_after[k] - tunnel.low_before[k + 1]) / 2}) {
+      if (reach <= Reach(std::max(tunnel.times[k], p.from)) || reach > Reach(p.to)) continue;
+      const int64_t t = reach * (1'000'000 / kMostDriftPpm);
+      if (t < std::min(tunnel.times[k + 1], p.to)) look(t);
     }
   }
   p.error += kRounding;

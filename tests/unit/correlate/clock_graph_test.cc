@@ -8,7 +8,6 @@
 #include <numeric>
 
 #include "tests/unit/correlate/clock_world.h"
-#include "tests/unit/correlate/script.h"
 
 namespace keytrail::correlate {
 namespace {
