@@ -107,6 +107,10 @@ uint32_t CallLog::Add(uint32_t agent_number, uint64_t call_id, const CallRecord&
       call.grpc_status.value_or(0) == 0) {
     o.flags |= kErrorFree;
   }
+  // Headers are bytes of unary calls alone (call_record.h).
+  const uint32_t not_whole = kRequestNotSeen | kResponseNotSeen | kGap | kCut | kMalformed |
+                             (call.kind == CallKind::kUnary ? kHeadersNotSeen : 0u);
+  if ((call.incomplete & not_whole) == 0) o.flags |= kStampsWhole;
   bool routed = false;
   if (call.request != nullptr) {
     for (const Route& route : call.request->routes) routed |= route.region_id != 0;

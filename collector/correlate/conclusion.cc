@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <tuple>
 
+#include "collector/correlate/clock_report.h"
 #include "collector/correlate/evidence.h"
 #include "collector/correlate/words.h"
 #include "common/limits.h"
@@ -361,28 +362,39 @@ class Sentence {
   EvidenceWriter lines_;
 };
 
+// When the cause first showed itself, on the reference's clock.
+int64_t MomentOf(const Scene& scene, const Cause& cause) {
+  if (!cause.complaints.empty()) return scene.ResponseTime(cause.complaints.front().complaint->observation);
+  if (!cause.wrong.empty()) return cause.wrong.front().telling.ref_ns;
+  if (!cause.faults.empty()) return scene.ResponseTime(cause.faults.front()->observation);
+  return cause.served.empty() ? 0 : scene.ResponseTime(cause.served.front().observation);
+}
+
 // "clocks (tidb1 +0.2 ± 0.04 ms, ... against pd1)" for the machines that the cause touches.
 std::string ClocksText(const Scene& scene, const Cause& cause) {
   std::set<uint32_t> touched = {cause.client_host, scene.hosts.OfEndpoint(cause.server)};
   for (const ToldAt& w : cause.wrong) touched.insert(w.said->speaker_host);
   std::string text;
   const uint32_t reference = scene.pairing.reference_host();
+  if (reference == kNone) return "";
+  const int64_t at = MomentOf(scene, cause);
+  if (at <= 0) return "";
   std::vector<std::pair<std::string, uint32_t>> named;
   for (uint32_t h : touched) named.push_back({scene.Label(h), h});
   std::sort(named.begin(), named.end());
   for (const auto& [name, h] : named) {
     if (h == reference || !scene.hosts.Captured(h)) continue;
-    const ClockOfAgent& clock = scene.pairing.clock(scene.hosts[h].agents.front());
+    const auto clock = ClockAgainstReference(scene, h, at);
     char line[96];
-    if (clock.offset_ns) {
-      std::snprintf(line, sizeof line, " %+.3f ± %.3f ms", static_cast<double>(*clock.offset_ns) / 1e6,
-                    static_cast<double>(clock.error_ns) / 1e6);
+    if (clock) {
+      std::snprintf(line, sizeof line, " %+.3f ± %.3f ms", static_cast<double>(clock->value) / 1e6,
+                    static_cast<double>(clock->error()) / 1e6);
     } else {
       std::snprintf(line, sizeof line, " not related");
     }
     text += (text.empty() ? "" : ", ") + name + line;
   }
-  if (text.empty() || reference == kNone) return "";
+  if (text.empty()) return "";
   return "clocks (" + text + " against " + scene.Label(reference) + ")";
 }
 

@@ -5,6 +5,7 @@
 #include <tuple>
 
 #include "collector/correlate/call_log.h"
+#include "collector/correlate/clock_report.h"
 #include "collector/correlate/conclusion.h"
 #include "collector/correlate/findings.h"
 #include "collector/correlate/hosts.h"
@@ -36,21 +37,7 @@ std::vector<HostReport> HostReports(const Scene& scene) {
     r.host = host.name;
     r.address = FormatAddress(host.address);
     r.role = host.role;
-    // Two captures of one machine share its clock: the one that is bound best speaks.
-    const ClockOfAgent* best = nullptr;
-    for (uint16_t a : host.agents) {
-      const ClockOfAgent& clock = scene.pairing.clock(a);
-      if (!clock.offset_ns) continue;
-      if (best == nullptr ||
-          std::pair(clock.error_ns, *clock.offset_ns) < std::pair(best->error_ns, *best->offset_ns)) {
-        best = &clock;
-      }
-    }
-    if (best != nullptr) {
-      r.clock_offset_ns = best->offset_ns;
-      r.offset_error_ns = best->error_ns;
-    }
-    if (scene.pairing.reference_host() != kNone) r.reference = scene.Label(scene.pairing.reference_host());
+    DescribeClock(scene, h, r);
     out.push_back(std::move(r));
   }
   std::sort(out.begin(), out.end(), [](const HostReport& a, const HostReport& b) {
@@ -158,6 +145,7 @@ InvestigationReport Correlator::Judge() const {
   report.benign = judge.benign();
   report.complaints = judge.complaint_count();
   report.hosts = HostReports(scene);
+  report.clocks = ClockReports(scene);
   report.losses = LossReports(scene);
   for (const Host& host : hosts.hosts()) {
     if (host.agents.empty() && (host.role == "pd" || host.role == "tikv" || host.role == "tidb")) {

@@ -45,7 +45,9 @@ Evidence EvidenceWriter::Line(uint32_t observation, uint32_t logical, int64_t t_
   e.method = scene_.log.ShortMethod(o);
   e.call_id = o.call_id;
   e.t_ns = t_ns == kNoTime ? 0 : t_ns;
-  e.ref_ns = t_ns == kNoTime ? 0 : scene_.pairing.ToReference(o.agent, t_ns);
+  if (t_ns != kNoTime) {
+    e.ref_ns = t_ns == o.first() ? scene_.RequestTime(observation) : scene_.ResponseTime(observation);
+  }
   e.region_id = cause_.region.region_id;
   e.version = cause_.region.version;
   return e;

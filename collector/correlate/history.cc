@@ -33,9 +33,11 @@ VersionHistory::VersionHistory(const Scene& scene, const Graces& graces) : scene
         m.range = e.range;
         m.observation = use.observation;
         m.index = use.index;
-        m.begun_ns = scene.RequestTime(use.observation);
-        m.told_ns = IsReportToPd(e.source) ? m.begun_ns : scene.ResponseTime(use.observation);
-        if (scene.At(use.observation).req_first == kNoTime) m.begun_ns = kNoTime;
+        m.begun = scene.Asked(use.observation);
+        if (scene.At(use.observation).req_first == kNoTime) m.begun.t_ns = kNoTime;
+        m.told = IsReportToPd(e.source) ? m.begun : scene.Answered(use.observation);
+        m.told_ns =
+            IsReportToPd(e.source) ? scene.RequestTime(use.observation) : scene.ResponseTime(use.observation);
         mentions_[region.region_id].push_back(m);
       }
     }
@@ -48,13 +50,6 @@ VersionHistory::VersionHistory(const Scene& scene, const Graces& graces) : scene
       return rank(a) < rank(b);
     });
   }
-}
-
-// Did `b` come after `a` by more than the grace, whatever the clocks?
-bool VersionHistory::After(const Mention& a, int64_t a_ns, const Mention& b, int64_t b_ns,
-                           int64_t grace_ns) const {
-  if (a_ns == kNoTime || b_ns == kNoTime) return false;
-  return b_ns - a_ns > grace_ns + scene_.ClockSlack(a.observation, b.observation);
 }
 
 std::vector<Relapse> VersionHistory::Relapses() const {
@@ -80,7 +75,7 @@ void VersionHistory::RelapsesOf(uint64_t region_id, const std::vector<Mention>& 
       const bool to_its_leader = report && !leader && scene_.SameCluster(newer.listener_host, pd);
       if (!own && !to_pd && !to_its_leader) continue;
       const int64_t grace = own || to_pd ? graces_.pd_ns : graces_.follower_ns;
-      if (!After(newer, newer.told_ns, answer, answer.begun_ns, grace)) continue;
+      if (!scene_.After(newer.told, answer.begun, grace)) continue;
       Relapse& relapse = found[{pd, answer.listener_host, answer.version}];
       if (relapse.newer.version == 0) {
         relapse.region_id = region_id;
@@ -101,8 +96,7 @@ void VersionHistory::RelapsesOf(uint64_t region_id, const std::vector<Mention>& 
           m.version != first.version) {
         continue;
       }
-      if (After(relapse.newer, relapse.newer.told_ns, m, m.told_ns, 0) &&
-          After(m, m.told_ns, first, first.told_ns, 0)) {
+      if (scene_.After(relapse.newer.told, m.told, 0) && scene_.After(m.told, first.told, 0)) {
         relapse.carried = m;
       }
     }
@@ -119,15 +113,11 @@ std::optional<Mention> VersionHistory::ElsewhereDuring(uint32_t server, const Re
   for (const Mention& m : it->second) {
     // Only the store's own words at that very address: a machine may have several stores.
     if (m.source != StatementSource::kEpochNotMatch || m.speaker != server) continue;
-    const int64_t slack = scene_.ClockSlack(m.observation, observation);
-    if (m.version < region.version && m.begun_ns != kNoTime &&
-        m.begun_ns - scene_.ResponseTime(observation) > slack) {
-      return m;
-    }
-    if (m.version > region.version && m.told_ns != kNoTime &&
-        scene_.RequestTime(observation) - m.told_ns > slack) {
-      return m;
-    }
+    const bool older_after =
+        m.version < region.version && scene_.After(scene_.Answered(observation), m.begun, 0);
+    const bool newer_before =
+        m.version > region.version && scene_.After(m.told, scene_.Asked(observation), 0);
+    if (older_after || newer_before) return m;
   }
   return std::nullopt;
 }
@@ -136,12 +126,9 @@ bool VersionHistory::ToldOldBetween(const RegionVersion& region, uint32_t client
                                     uint32_t asked) const {
   const auto it = mentions_.find(region.region_id);
   if (it == mentions_.end()) return false;
-  const int64_t from = scene_.ResponseTime(heard);
-  const int64_t to = scene_.RequestTime(asked);
   return std::any_of(it->second.begin(), it->second.end(), [&](const Mention& m) {
     if (m.listener_host != client_host || m.version > region.version) return false;
-    return m.told_ns == kNoTime || (m.told_ns >= from - scene_.ClockSlack(m.observation, heard) &&
-                                    m.told_ns <= to + scene_.ClockSlack(m.observation, asked));
+    return !scene_.After(m.told, scene_.Answered(heard), 0) && !scene_.After(scene_.Asked(asked), m.told, 0);
   });
 }
 

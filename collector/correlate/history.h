@@ -25,9 +25,10 @@ struct Mention {
   uint32_t listener_host = kNone;
   uint32_t range = kNone;
   uint32_t observation = kNone;
-  uint32_t index = 0;          // n-th statement of that call
-  int64_t begun_ns = kNoTime;  // when it was asked for, or sent; on the reference's clock
-  int64_t told_ns = kNoTime;   // when it was answered, or sent
+  uint32_t index = 0;         // n-th statement of that call
+  int64_t told_ns = kNoTime;  // when it was answered, or sent: on the reference's clock, for sorting
+  Event begun;                // when it was asked for, or sent
+  Event told;
 };
 
 // PD answered `old` although `newer` was known to it for longer than the grace.
@@ -55,7 +56,6 @@ class VersionHistory {
 
  private:
   void RelapsesOf(uint64_t region_id, const std::vector<Mention>& mentions, std::vector<Relapse>& out) const;
-  bool After(const Mention& a, int64_t a_ns, const Mention& b, int64_t b_ns, int64_t grace_ns) const;
 
   const Scene& scene_;
   const Graces graces_;

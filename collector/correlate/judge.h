@@ -121,7 +121,8 @@ class Judge {
   // The client sent other requests to the region that does hold the key, on the same connection before and
   // after, and nobody told it anything about that place in between: its cache held the right route.
   bool KnewBetter(const CaseComplaint& k, const std::vector<Item>& items) const;
-  bool ToldBetween(const RegionVersion& region, uint32_t client_host, int64_t from, int64_t to) const;
+  // Between the requests `from` and `to`, or nearly, or at a time that cannot be told from that.
+  bool ToldBetween(const RegionVersion& region, uint32_t client_host, uint32_t from, uint32_t to) const;
   bool AnsweredWithoutItsKey(const CaseComplaint& k, const std::vector<Item>& items) const;
   void JudgeStatements(const RegionCase& c);
   void JudgeFaceFaults();

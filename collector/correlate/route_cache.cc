@@ -29,9 +29,9 @@ bool DropsTheRoute(const Setback& s) {
 RouteCache::RouteCache(const Scene& scene, uint32_t client_host) : scene_(scene) {
   AddErrors(client_host);
   AddStatements(client_host);
-  std::sort(events_.begin(), events_.end(), [&](const Event& a, const Event& b) {
+  std::sort(changes_.begin(), changes_.end(), [&](const Change& a, const Change& b) {
     // An error drops before its own answer's regions are inserted.
-    const auto rank = [&](const Event& e) {
+    const auto rank = [&](const Change& e) {
       return std::tuple(e.told.told_ns, e.told.version != 0, scene_.At(e.told.observation).call_id,
                         e.told.index);
     };
@@ -47,7 +47,7 @@ void RouteCache::AddStatements(uint32_t client_host) {
         // Of two views the client's side tells when it arrived.
         const uint32_t logical = scene_.pairing.Logical(use.observation);
         if (scene_.Best(logical, View::kClient) != use.observation) continue;
-        Event event;
+        Change event;
         event.region_id = region.region_id;
         event.told.version = region.version;
         event.told.source = e.source;
@@ -57,9 +57,9 @@ void RouteCache::AddStatements(uint32_t client_host) {
         event.told.range = e.range;
         event.told.observation = use.observation;
         event.told.index = use.index;
-        event.told.begun_ns = scene_.RequestTime(use.observation);
+        event.told.told = scene_.Answered(use.observation);
         event.told.told_ns = scene_.ResponseTime(use.observation);
-        if (event.told.told_ns != kNoTime) events_.push_back(event);
+        if (event.told.told_ns != kNoTime) changes_.push_back(event);
       }
     }
   }
@@ -70,12 +70,13 @@ void RouteCache::AddErrors(uint32_t client_host) {
     if (scene_.ClientHost(observation) != client_host) return;
     const uint32_t logical = scene_.pairing.Logical(observation);
     if (scene_.Best(logical, View::kClient) != observation) return;
-    Event event;
+    Change event;
     event.region_id = region.region_id;
     event.dropped_version = region.version;
     event.told.observation = observation;
+    event.told.told = scene_.Answered(observation);
     event.told.told_ns = scene_.ResponseTime(observation);
-    if (event.told.told_ns != kNoTime) events_.push_back(event);
+    if (event.told.told_ns != kNoTime) changes_.push_back(event);
   };
   for (const Setback& s : scene_.findings.setbacks()) {
     if (DropsTheRoute(s)) drop(s.observation, s.region);
@@ -86,15 +87,11 @@ void RouteCache::AddErrors(uint32_t client_host) {
 }
 
 std::optional<RouteOrigin> RouteCache::OriginOf(const RegionVersion& region, uint32_t observation) const {
-  const int64_t asked = scene_.RequestTime(observation);
   std::map<uint64_t, Mention> cached;  // by region
   std::optional<RouteOrigin> origin;
   const auto range = [&](const Mention& m) -> const Range& { return scene_.ledger.ranges().Get(m.range); };
-  for (const Event& event : events_) {
-    if (asked != kNoTime &&
-        event.told.told_ns - asked > scene_.ClockSlack(event.told.observation, observation)) {
-      break;
-    }
+  for (const Change& event : changes_) {
+    if (scene_.After(scene_.Asked(observation), event.told.told, 0)) continue;
     const bool ours = event.region_id == region.region_id;
     if (event.told.version == 0) {
       const auto it = cached.find(event.region_id);

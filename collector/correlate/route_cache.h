@@ -44,7 +44,7 @@ class RouteCache {
   std::optional<RouteOrigin> OriginOf(const RegionVersion& region, uint32_t observation) const;
 
  private:
-  struct Event {
+  struct Change {
     Mention told;  // version 0: a route is dropped
     uint64_t region_id = 0;
     uint64_t dropped_version = 0;
@@ -53,7 +53,7 @@ class RouteCache {
   void AddErrors(uint32_t client_host);
 
   const Scene& scene_;
-  std::vector<Event> events_;  // in time order
+  std::vector<Change> changes_;  // in time order
 };
 
 }  // namespace keytrail::correlate

@@ -101,10 +101,9 @@ void Judge::JudgeLag() {
     if (list.size() < 2) continue;
     const Setback& first = *list.front();
     const Setback& last = *list.back();
-    const int64_t from = scene_.ResponseTime(first.observation);
-    const int64_t to = scene_.RequestTime(last.observation);
-    if (from == kNoTime || to == kNoTime || last.server_version >= first.region.version ||
-        to - from <= graces_.store_lag_ns + scene_.ClockSlack(first.observation, last.observation)) {
+    if (last.server_version >= first.region.version || scene_.At(last.observation).req_first == kNoTime ||
+        !scene_.After(scene_.Answered(first.observation), scene_.Asked(last.observation),
+                      graces_.store_lag_ns)) {
       continue;
     }
     // That the newer version exists somebody else has to say.
@@ -146,21 +145,18 @@ void Judge::JudgeKeptOld() {
     for (const Setback* s : list) {
       const uint32_t logical = scene_.pairing.Logical(s->observation);
       const uint32_t asking = scene_.Best(logical, View::kClient);
-      const int64_t asked = scene_.RequestTime(asking);
       if (told == nullptr) {
         told = s;
         continue;
       }
       const uint32_t hearing = scene_.Best(scene_.pairing.Logical(told->observation), View::kClient);
-      const int64_t heard = scene_.ResponseTime(hearing);
       if (told->server_version <= s->region.version) {
         told = s;
         continue;
       }
       const uint32_t client = scene_.ClientHost(s->observation);
-      const bool known_times =
-          heard != kNoTime && asked != kNoTime && scene_.At(s->observation).req_first != kNoTime;
-      if (!known_times || asked - heard <= graces_.client_ns + scene_.ClockSlack(hearing, asking) ||
+      if (scene_.At(asking).req_first == kNoTime ||
+          !scene_.After(scene_.Answered(hearing), scene_.Asked(asking), graces_.client_ns) ||
           !seen.insert(logical).second) {
         continue;
       }
@@ -235,13 +231,11 @@ void Judge::JudgeOddRequests() {
 }
 
 std::optional<ToldAt> Judge::LeftOut(const FaceFault& fault, RegionVersion& region) {
-  if (!scene_.pairing.clock(scene_.At(fault.observation).agent).offset_ns) return std::nullopt;
   // A report that was not seen may have dropped it.
   if (!ReportsHidden(scene_.ServerHost(fault.observation)).empty()) return std::nullopt;
   const Range hole{scene_.ledger.ranges().Get(fault.range).end,
                    scene_.ledger.ranges().Get(fault.other_range).start};
-  const auto found = neighbours_->KnownAround(hole, scene_.RequestTime(fault.observation),
-                                              scene_.ResponseTime(fault.observation));
+  const auto found = neighbours_->KnownAround(hole, fault.observation);
   if (!found) return std::nullopt;
   region = *found;
   for (const Said& s : CaseFor(region).said) {
