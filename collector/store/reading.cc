@@ -73,6 +73,14 @@ std::pair<std::string, std::string> FirstWords(std::string_view sql) {
   return {first, word()};
 }
 
+// Statements that are none of ours to run, whatever is in them.
+bool IsWriting(std::string_view verb) {
+  static constexpr std::string_view kVerbs[] = {
+      "ALTER", "ANALYZE", "ATTACH",  "BEGIN",   "COMMIT",  "CREATE",   "DELETE",    "DETACH", "DROP",
+      "END",   "INSERT",  "REINDEX", "RELEASE", "REPLACE", "ROLLBACK", "SAVEPOINT", "UPDATE", "VACUUM"};
+  return Contains(kVerbs, verb);
+}
+
 // "no such function: writefile" is true, and does not tell that there never will be one.
 std::string_view OutsideFunction(std::string_view error) {
   for (const std::string_view start : {"no such function: ", "no such table: "}) {
@@ -112,7 +120,12 @@ ReadingOnly::~ReadingOnly() {
 
 int ReadingOnly::Authorize(void* self, int action, const char* first, const char* second, const char*,
                            const char*) {
-  std::string& refused = static_cast<ReadingOnly*>(self)->refused_;
+  ReadingOnly& only = *static_cast<ReadingOnly*>(self);
+  const auto refuse = [&](const std::string& what) {
+    only.has_refused_ = true;
+    only.refused_ = what;
+    return SQLITE_DENY;
+  };
   switch (action) {
     case SQLITE_SELECT:
     case SQLITE_READ:
@@ -120,33 +133,26 @@ int ReadingOnly::Authorize(void* self, int action, const char* first, const char
       return SQLITE_OK;
     case SQLITE_FUNCTION: {
       const std::string name = Lower(second);
-      if (kFunctions.find(" " + name + " ") != std::string_view::npos) return SQLITE_OK;
-      refused = "function " + name + "()";
-      return SQLITE_DENY;
+      const bool harmless = kFunctions.find(" " + name + " ") != std::string_view::npos;
+      return harmless ? SQLITE_OK : refuse("function " + name + "()");
     }
     case SQLITE_UPDATE:
       // What SQLite asks when a query first names a table-valued function (json_each, pragma_table_info). A
       // statement that really updates is none that only reads, which is asked as well.
-      if (sqlite3_stricmp(first, "sqlite_master") == 0) return SQLITE_OK;
-      refused = std::string("UPDATE of ") + first;
-      return SQLITE_DENY;
+      return sqlite3_stricmp(first, "sqlite_master") == 0 ? SQLITE_OK
+                                                          : refuse(std::string("UPDATE of ") + first);
     case SQLITE_PRAGMA: {
       const std::string name = Lower(first);
-      if (Contains(kPragmas, name) && (second == nullptr || !Contains(kPragmasWithoutValue, name))) {
-        return SQLITE_OK;
-      }
-      refused = "PRAGMA " + name;
-      return SQLITE_DENY;
+      const bool reads =
+          Contains(kPragmas, name) && (second == nullptr || !Contains(kPragmasWithoutValue, name));
+      return reads ? SQLITE_OK : refuse("PRAGMA " + name);
     }
     case SQLITE_INSERT:
-      refused = std::string("INSERT into ") + first;
-      return SQLITE_DENY;
+      return refuse(std::string("INSERT into ") + first);
     case SQLITE_DELETE:
-      refused = std::string("DELETE from ") + first;
-      return SQLITE_DENY;
+      return refuse(std::string("DELETE from ") + first);
     default:
-      refused.clear();  // the statement's own first word says it
-      return SQLITE_DENY;
+      return refuse("");
   }
 }
 
@@ -169,9 +175,13 @@ PreparedReading PrepareReading(sqlite3* db, const std::string& sql, const Readin
   SqlStatement statement;
   const char* tail = nullptr;
   const int prepared = statement.PrepareOnce(db, sql.c_str(), &tail);
-  if (prepared == SQLITE_AUTH) return ReadingProblem{true, RefusalText(sql, only.refused())};
   if (prepared != SQLITE_OK) {
     const std::string error = sqlite3_errmsg(db);
+    // SQLite does not come to ask about every writing statement: that there is no such table to delete from,
+    // or that it is a view, is not what is wrong with it.
+    if (only.has_refused() || IsWriting(FirstWords(sql).first)) {
+      return ReadingProblem{true, RefusalText(sql, only.refused())};
+    }
     const std::string_view outside = OutsideFunction(error);
     if (outside.empty()) return ReadingProblem{false, error};
     return ReadingProblem{true, RefusalText("SELECT", "function " + std::string(outside) + "()")};

@@ -20,7 +20,8 @@ class ReadingOnly {
   ReadingOnly(const ReadingOnly&) = delete;
   ReadingOnly& operator=(const ReadingOnly&) = delete;
 
-  // What was refused last ("function load_extension"), or empty.
+  // Whether anything was refused, and what last ("function load_extension()"); empty: the statement itself.
+  bool has_refused() const { return has_refused_; }
   const std::string& refused() const { return refused_; }
 
  private:
@@ -28,6 +29,7 @@ class ReadingOnly {
                        const char*);
 
   sqlite3* db_;
+  bool has_refused_ = false;
   std::string refused_;
 };
 
