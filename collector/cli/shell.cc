@@ -74,13 +74,17 @@ class Completion {
       Arguments(before, all);
     } else if (at > 0 && before[at - 1] == '.') {
       ColumnsOf(TableBefore(before, at - 1), all);
+    } else if (WantsTable(Lower(before.substr(0, at)))) {
+      for (const auto& [table, columns] : names_) all.insert(table);
     } else {
       for (const auto& [table, columns] : names_) {
         all.insert(table);
         // Columns of tables that the statement names; all of them before it names any.
         if (!NamesATable(before) || Mentions(before, table)) all.insert(columns.begin(), columns.end());
       }
-      all.insert(std::begin(kKeywords), std::end(kKeywords));
+      // In the case that the writer writes.
+      const bool lower = start == Lower(start);
+      for (const char* keyword : kKeywords) all.insert(lower ? Lower(keyword) : keyword);
     }
     std::vector<std::string> fitting;
     for (const std::string& word : all) {
@@ -100,6 +104,10 @@ class Completion {
     if (before.starts_with(".mode ")) all.insert({"table", "line", "csv", "json"});
   }
 
+  static bool WantsTable(std::string before) {
+    while (!before.empty() && before.back() == ' ') before.pop_back();
+    return before.ends_with(" from") || before.ends_with(" join");
+  }
   static std::string TableBefore(const std::string& before, size_t dot) {
     size_t at = dot;
     while (at > 0 && (std::isalnum(static_cast<unsigned char>(before[at - 1])) != 0 || before[at - 1] == '_'))

@@ -42,9 +42,14 @@ void Replace(std::string& text, const std::string& what, const std::string& by) 
   if (at != std::string::npos) text.replace(at, what.size(), by);
 }
 
-std::string SecondsText(int64_t ns) {
+std::string TimeText(int64_t ns) {
   char text[32];
-  std::snprintf(text, sizeof text, "%.3f s", static_cast<double>(ns) / 1e9);
+  const double ms = static_cast<double>(ns) / 1e6;
+  if (ms < 1000) {
+    std::snprintf(text, sizeof text, "%.1f ms", ms);
+  } else {
+    std::snprintf(text, sizeof text, "%.3g s", ms / 1000);
+  }
   return text;
 }
 
@@ -88,7 +93,7 @@ int SqlSession::Ask(const SqlRequest& asked) {
   if (!readable) return Fail("standard output: cannot write");
   if (whole && settings_.shell) {
     const std::string counted =
-        report::Count(outcome.rows, "row", "rows") + ", " + SecondsText(outcome.elapsed_ns);
+        report::Count(outcome.rows, "row", "rows") + ", " + TimeText(outcome.elapsed_ns);
     std::fprintf(stderr, "%s\n", report::Paint(settings_.color)(report::Tone::kDim, counted).c_str());
   }
   if (outcome.end == End::kRowLimit) {
@@ -173,8 +178,7 @@ int SqlSession::Command(const std::string& line) {
     std::string text = kHelp;
     Replace(text, "%MODE%", settings_.format);
     Replace(text, "%LIMIT%", settings_.max_rows == 0 ? "the default" : std::to_string(settings_.max_rows));
-    Replace(text, "%TIMEOUT%",
-            settings_.max_time_ns == 0 ? "the default" : SecondsText(settings_.max_time_ns));
+    Replace(text, "%TIMEOUT%", settings_.max_time_ns == 0 ? "the default" : TimeText(settings_.max_time_ns));
     return Show(text);
   }
   if (command == ".tables") {

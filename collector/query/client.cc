@@ -5,6 +5,7 @@
 #include <mutex>
 
 #include "collector/query/answer_source.h"
+#include "collector/query/grpc_log.h"
 #include "collector/query/messages.h"
 #include "proto/keytrail/query.grpc.pb.h"
 
@@ -162,6 +163,7 @@ class CollectorSource final : public AnswerSource {
 Result<std::unique_ptr<AnswerSource>> ConnectToCollector(const std::string& address) {
   const Status checked = CheckQueryAddress(address);
   if (!checked.ok()) return Error{checked.error()};
+  QuietGrpc();
   grpc::ChannelArguments arguments;
   arguments.SetMaxReceiveMessageSize(kMaxMessageBytes);
   // An address of this host is reached without whatever http_proxy says.

@@ -13,6 +13,7 @@
 #include <mutex>
 #include <thread>
 
+#include "collector/query/grpc_log.h"
 #include "collector/query/rpc.h"
 
 namespace keytrail {
@@ -105,6 +106,7 @@ struct QueryService::State {
 };
 
 Status QueryService::State::Listen() {
+  QuietGrpc();
   grpc::EnableDefaultHealthCheckService(true);
   grpc::reflection::InitProtoReflectionServerBuilderPlugin();
   grpc::ServerBuilder builder;
@@ -120,8 +122,9 @@ Status QueryService::State::Listen() {
   builder.SetResourceQuota(quota);
   server = builder.BuildAndStart();
   if (server == nullptr || (port == 0 && !is_unix)) {
-    return Error{"cannot listen for queries at " + options.address +
-                 ": the address is in use, or not of this host"};
+    const std::string why = LastSystemError();
+    return Error{"cannot listen for queries at " + options.address + ": " +
+                 (why.empty() ? "gRPC does not say why (GRPC_VERBOSITY=error makes it)" : why)};
   }
   address = is_unix ? options.address
                     : options.address.substr(0, options.address.rfind(':') + 1) + std::to_string(port);

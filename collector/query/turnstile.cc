@@ -47,11 +47,6 @@ void Turnstile::Open() {
   changed_.notify_all();
 }
 
-bool Turnstile::WaitUntilEmpty(std::chrono::steady_clock::time_point until) {
-  std::unique_lock lock(mutex_);
-  return changed_.wait_until(lock, until, [&] { return inside_ == 0; });
-}
-
 size_t Turnstile::inside() const {
   const std::lock_guard lock(mutex_);
   return inside_;

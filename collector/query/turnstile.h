@@ -25,8 +25,6 @@ class Turnstile {
   // Nobody comes in until Open().
   void Close();
   void Open();
-  // True if everybody has left by `until`.
-  bool WaitUntilEmpty(std::chrono::steady_clock::time_point until);
 
   size_t inside() const;
   size_t waiting() const;

@@ -66,14 +66,12 @@ Status Harden(sqlite3* db) {
 std::string Bind(sqlite3_stmt* statement, const std::map<std::string, Store::QueryValue>& parameters) {
   using Type = Store::QueryValue::Type;
   const int count = sqlite3_bind_parameter_count(statement);
-  size_t bound = 0;
   for (int i = 1; i <= count; ++i) {
     const char* name = sqlite3_bind_parameter_name(statement, i);
     if (name == nullptr) return "a parameter needs a name, such as :region";
     const auto found = parameters.find(name + 1);
     if (found == parameters.end()) return std::string("no value is given for the parameter ") + name;
     const Store::QueryValue& v = found->second;
-    ++bound;
     if (v.type == Type::kInteger) sqlite3_bind_int64(statement, i, v.integer);
     if (v.type == Type::kReal) sqlite3_bind_double(statement, i, v.real);
     if (v.type == Type::kText) {
@@ -83,7 +81,6 @@ std::string Bind(sqlite3_stmt* statement, const std::map<std::string, Store::Que
       sqlite3_bind_blob64(statement, i, v.bytes.data(), v.bytes.size(), SQLITE_TRANSIENT);
     }
   }
-  if (bound == parameters.size()) return "";
   for (const auto& [name, value] : parameters) {
     bool used = false;
     for (const char* prefix : {":", "@", "$"}) {
@@ -252,6 +249,9 @@ Result<bool> FoldLog(const std::string& path) {
   };
   if (code != SQLITE_OK) return failed();
   sqlite3_busy_timeout(opened, 1000);
+  // A connection that has not read yet does not know that there is a log, and has nothing to fold.
+  if (sqlite3_exec(opened, "SELECT 1 FROM sqlite_schema LIMIT 1", nullptr, nullptr, nullptr) != SQLITE_OK)
+    return failed();
   const int folded = sqlite3_wal_checkpoint_v2(opened, "main", SQLITE_CHECKPOINT_TRUNCATE, nullptr, nullptr);
   if (folded == SQLITE_BUSY || folded == SQLITE_LOCKED) return false;
   if (folded != SQLITE_OK) return failed();
