@@ -256,10 +256,17 @@ Result<std::pair<std::string, Store::QueryValue>> ParseParameter(const std::stri
   Store::QueryValue parsed;
   parsed.type = Type::kText;
   parsed.bytes = value;
+  const auto is_number = [&](auto& number) {
+    const auto [end, problem] = std::from_chars(value.data(), value.data() + value.size(), number);
+    return problem == std::errc() && end == value.data() + value.size();
+  };
   int64_t number = 0;
-  const auto [end, problem] = std::from_chars(value.data(), value.data() + value.size(), number);
-  if (problem == std::errc() && end == value.data() + value.size()) {
+  uint64_t large = 0;
+  if (is_number(number)) {
     parsed = NumberValue(number);
+  } else if (is_number(large)) {
+    // As the database keeps it (start_ts of a read of the newest).
+    parsed = NumberValue(static_cast<int64_t>(large));
   } else if (value.starts_with("0x") || value.starts_with("0X")) {
     const std::optional<std::string> bytes = FromHex(value.substr(2));
     if (!bytes) return Error{"'" + text + "': what follows 0x is no hex"};
