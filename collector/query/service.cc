@@ -57,8 +57,9 @@ class LogKeeper {
       closed_ = true;
       closed_at_ = now;
     }
-    if (now - closed_at_ > kLogPatience) rpc_.running.AbortAll();
-    bool over = now - closed_at_ > kLogTries;
+    const std::chrono::nanoseconds patience(options_.log_patience_ns);
+    if (now - closed_at_ > patience) rpc_.running.AbortAll();
+    bool over = now - closed_at_ > patience + kLogTries;
     if (!over && rpc_.turnstile.inside() == 0) {
       const Result<bool> folded = FoldLog(options_.database);
       // An error is the writer's to tell, who meets it, too.
@@ -118,7 +119,7 @@ Status QueryService::State::Listen() {
   builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
   builder.SetMaxReceiveMessageSize(limits::kMaxServiceRequestBytes);
   grpc::ResourceQuota quota("queries");
-  quota.SetMaxThreads(limits::kMaxServiceThreads);
+  quota.SetMaxThreads(options.threads);
   builder.SetResourceQuota(quota);
   server = builder.BuildAndStart();
   if (server == nullptr || (port == 0 && !is_unix)) {

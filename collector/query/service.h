@@ -24,7 +24,10 @@ struct QueryServiceOptions {
   size_t watchers = limits::kMaxWatchers;
   uint64_t max_rows = limits::kMaxQueryRows;
   int64_t max_time_ns = limits::kMaxQueryTimeNs;
+  int threads = limits::kMaxServiceThreads;
   uint64_t max_log_bytes = limits::kMaxLogBytes;
+  // How long queries that run may go on when the log is too large.
+  int64_t log_patience_ns = 10'000'000'000;
 };
 
 class QueryService {

@@ -165,6 +165,13 @@ TEST_F(QueryServiceTest, EachRefusalHasItsCode) {
   EXPECT_EQ(stats.running, 0u);
 }
 
+TEST_F(QueryServiceTest, ALargeRequestIsTurnedAway) {
+  Start();
+  Ask("SELECT 1 -- " + std::string(limits::kMaxServiceRequestBytes, 'x'));
+  EXPECT_EQ(status_.error_code(), StatusCode::RESOURCE_EXHAUSTED);
+  EXPECT_THAT(Ask("SELECT 1"), ElementsAre(1));
+}
+
 TEST_F(QueryServiceTest, LimitsOfTheServiceWin) {
   options_.max_rows = 10;
   options_.max_time_ns = 50'000'000;
@@ -244,6 +251,50 @@ TEST_F(QueryServiceTest, TheLineIsBounded) {
   (void)runs->Finish();
   (void)waits->Finish();
   WaitUntil([&] { return service_->stats().running + service_->stats().waiting == 0; });
+  EXPECT_THAT(Ask("SELECT 1"), ElementsAre(1));
+}
+
+TEST_F(QueryServiceTest, ThreadsAreBounded) {
+  options_.threads = 8;
+  Start();
+  // Each watcher takes one.
+  std::vector<std::unique_ptr<grpc::ClientContext>> contexts;
+  std::vector<std::unique_ptr<grpc::ClientReader<query::WatchEvent>>> watchers;
+  std::string refusal;
+  for (int i = 0; i < 8 && refusal.empty(); ++i) {
+    contexts.push_back(std::make_unique<grpc::ClientContext>());
+    watchers.push_back(stub_->Watch(contexts.back().get(), {}));
+    query::WatchEvent event;
+    if (!watchers.back()->Read(&event)) refusal = watchers.back()->Finish().error_message();
+  }
+  EXPECT_THAT(refusal, HasSubstr("Exhausted"));
+  for (const auto& context : contexts) context->TryCancel();
+  WaitUntil([&] { return service_->stats().watchers == 0; });
+  // The places are free again.
+  do Ask("SELECT 1");
+  while (!status_.ok());
+}
+
+// A query that would hold the log for minutes is asked to come again.
+TEST_F(QueryServiceTest, ALongQueryGivesWayToTheLog) {
+  options_.max_log_bytes = 1 << 20;
+  options_.log_patience_ns = 50'000'000;
+  Start();
+  query::SqlRequest request;
+  request.set_sql(
+      "SELECT count(*) FROM call_rows a, call_rows b, call_rows c, call_rows d, call_rows e, call_rows f");
+  request.set_time_limit_ms(300'000);
+  grpc::ClientContext context;
+  const auto reader = stub_->Sql(&context, request);
+  WaitUntil([&] { return service_->stats().running == 1; });
+  const std::string log = options_.database + "-wal";
+  while (std::filesystem::file_size(log) <= options_.max_log_bytes) Commit(500);
+  query::SqlAnswer answer;
+  while (reader->Read(&answer)) {
+  }
+  EXPECT_EQ(reader->Finish().error_code(), StatusCode::ABORTED);
+  WaitUntil([&] { return std::filesystem::file_size(log) == 0; });
+  EXPECT_EQ(service_->stats().aborted, 1u);
   EXPECT_THAT(Ask("SELECT 1"), ElementsAre(1));
 }
 
