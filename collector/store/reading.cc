@@ -182,6 +182,9 @@ PreparedReading PrepareReading(sqlite3* db, const std::string& sql, const Readin
     if (only.has_refused() || IsWriting(FirstWords(sql).first)) {
       return ReadingProblem{true, RefusalText(sql, only.refused())};
     }
+    // SQLite's word for a program of more operations than it may have (or, told as such, for a bound of
+    // memory).
+    if (prepared == SQLITE_NOMEM) return ReadingProblem{false, "the statement is too large"};
     const std::string_view outside = OutsideFunction(error);
     if (outside.empty()) return ReadingProblem{false, error};
     return ReadingProblem{true, RefusalText("SELECT", "function " + std::string(outside) + "()")};
