@@ -82,20 +82,31 @@ std::string QueriesText(const ServiceStats& q) {
   for (const auto& end : kEnds) {
     if (end.count != 0) text += ", " + report::Number(end.count) + " " + end.words;
   }
-  return text + "\n";
+  if (isatty(STDOUT_FILENO) == 0) return text + "\n";
+  std::string wrapped;
+  for (const std::string& line : report::Wrap(text, static_cast<size_t>(TerminalColumns())))
+    wrapped += line + "\n";
+  return wrapped;
 }
+
+// A terminal that is narrower shows what people look for first.
+constexpr int kWideTerminal = 120;
 
 std::string AgentsText(const AgentsReport& report, const std::string& color) {
   if (report.agents.empty()) return "no agent has said hello yet\n";
+  std::vector<std::string> names = {"host",    "role",   "stored",   "records", "per_s", "mean_per_s",
+                                    "batches", "losses", "hostname", "version", "input"};
   std::vector<Row> rows;
   for (const AgentProgress& a : report.agents) {
     rows.push_back({Text(a.host), Text(a.role), Text(Ago(a.last_seen_ns, report.now_ns)), Number(a.records),
                     a.records_per_s ? Rate(*a.records_per_s) : Text(""), Rate(a.mean_records_per_s),
                     Number(a.batches), Number(a.losses), Text(a.hostname), Text(a.version), Text(a.input)});
   }
-  return Table({"host", "role", "stored", "records", "per_s", "mean_per_s", "batches", "losses", "hostname",
-                "version", "input"},
-               rows, color);
+  if (isatty(STDOUT_FILENO) != 0 && TerminalColumns() < kWideTerminal) {
+    names.resize(8);
+    for (Row& row : rows) row.resize(8);
+  }
+  return Table(names, rows, color);
 }
 
 std::string LossesText(const std::vector<LostEntry>& losses, const std::string& color) {

@@ -11,27 +11,37 @@ namespace keytrail {
 
 namespace {
 
-// A handler may write to a pipe, and hardly anything else.
+// A handler may write to a pipe, and hardly anything else. One for a question, one for the prompt: a signal
+// between two questions must not end the next one.
 int wake[2] = {-1, -1};
+int prompt[2] = {-1, -1};
 volatile std::sig_atomic_t listening = 0;
 
 void OnInterrupt(int) {
   const int before = errno;
-  // A signal between two questions is for the line editor, and is not to end the next question.
-  if (listening != 0) {
-    const char byte = 'i';
-    if (write(wake[1], &byte, 1) != 1) errno = before;
-  }
+  const char byte = 'i';
+  // A full pipe has enough of them.
+  (void)!write(listening != 0 ? wake[1] : prompt[1], &byte, 1);
   errno = before;
 }
 
 }  // namespace
 
 void Interrupt::Install() {
-  if (wake[0] == -1 && pipe2(wake, O_CLOEXEC) != 0) return;
+  if (wake[0] == -1 && (pipe2(wake, O_CLOEXEC) != 0 || pipe2(prompt, O_CLOEXEC | O_NONBLOCK) != 0)) return;
   struct sigaction action {};
-  action.sa_handler = OnInterrupt;  // without SA_RESTART: a read of the terminal ends
+  action.sa_handler = OnInterrupt;
   sigaction(SIGINT, &action, nullptr);
+}
+
+int Interrupt::Descriptor() {
+  return prompt[0];
+}
+
+void Interrupt::Drain() {
+  char bytes[64];
+  while (prompt[0] != -1 && read(prompt[0], bytes, sizeof bytes) > 0) {
+  }
 }
 
 Interrupt::Interrupt(std::function<void()> cancel) : cancel_(std::move(cancel)) {

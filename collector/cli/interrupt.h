@@ -13,6 +13,11 @@ class Interrupt {
   // SIGINT means nothing but this from now on. Called by itself with the first Interrupt.
   static void Install();
 
+  // Becomes readable with a SIGINT that comes while there is no Interrupt: for a prompt. -1: not installed.
+  static int Descriptor();
+  // Forgets those that came so far.
+  static void Drain();
+
   // While it lives, SIGINT calls `cancel`, on a thread of its own.
   explicit Interrupt(std::function<void()> cancel);
   ~Interrupt();

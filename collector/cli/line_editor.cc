@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <histedit.h>
+#include <poll.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -10,8 +11,10 @@
 #include <clocale>
 #include <cstdio>
 #include <cstdlib>
+#include <cwchar>
 #include <filesystem>
 
+#include "collector/cli/interrupt.h"
 #include "collector/cli/terminal.h"
 
 namespace keytrail {
@@ -70,7 +73,33 @@ struct LineEditor::State {
   }
   static char* Prompt(EditLine* e) { return Of(e).prompt.data(); }
   static unsigned char OnTab(EditLine* e, int);
+  static int ReadCharacter(EditLine* e, wchar_t* character);
 };
+
+// Waits for the terminal and for Ctrl-C, whichever thread gets its signal. -1: the end, or errno is EINTR.
+int LineEditor::State::ReadCharacter(EditLine*, wchar_t* character) {
+  std::mbstate_t state{};
+  for (;;) {
+    pollfd waited[2] = {{STDIN_FILENO, POLLIN, 0}, {Interrupt::Descriptor(), POLLIN, 0}};
+    if (poll(waited, 2, -1) == -1) {
+      if (errno == EINTR) continue;
+      return -1;
+    }
+    if (waited[1].revents != 0) {
+      Interrupt::Drain();
+      errno = EINTR;
+      return -1;
+    }
+    char byte = 0;
+    const ssize_t got = read(STDIN_FILENO, &byte, 1);
+    if (got == -1 && (errno == EINTR || errno == EAGAIN)) continue;
+    if (got <= 0) return static_cast<int>(got);
+    const size_t length = std::mbrtowc(character, &byte, 1, &state);
+    if (length == static_cast<size_t>(-2)) continue;    // more bytes belong to it
+    if (length == static_cast<size_t>(-1)) state = {};  // none of this locale: left out
+    if (length <= 1) return 1;
+  }
+}
 
 unsigned char LineEditor::State::OnTab(EditLine* e, int) {
   const LineInfo* line = el_line(e);
@@ -104,6 +133,7 @@ LineEditor::LineEditor(const std::string& history_file, Complete complete)
   el_set(s.editor, EL_PROMPT, State::Prompt);
   el_set(s.editor, EL_EDITOR, "emacs");
   el_set(s.editor, EL_SIGNAL, 0);  // SIGINT is ours (interrupt.h)
+  el_set(s.editor, EL_GETCFN, State::ReadCharacter);
   el_set(s.editor, EL_ADDFN, "keytrail-complete", "Complete a name", State::OnTab);
   el_set(s.editor, EL_BIND, "^I", "keytrail-complete", nullptr);
   el_set(s.editor, EL_BIND, "^R", "em-inc-search-prev", nullptr);
@@ -129,6 +159,8 @@ LineEditor::Read LineEditor::ReadLine(const std::string& prompt, std::string& li
   line.clear();
   if (s.editor == nullptr) return Read::kEnd;
   s.prompt = prompt;
+  Interrupt::Drain();
+  el_resize(s.editor);  // the window may have another size than at the last prompt
   int count = 0;
   errno = 0;
   const char* got = el_gets(s.editor, &count);

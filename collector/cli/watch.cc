@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <condition_variable>
 #include <cstdio>
@@ -105,9 +106,19 @@ class EventLines {
 
   std::string Verdict(const VerdictLine& v) const {
     const std::string head = v.withdrawn ? "no more  " : v.is_new ? "verdict  " : "again    ";
-    return paint_(v.withdrawn ? Tone::kYellow : Tone::kRed, head) + v.text + "  " +
-           (v.certain ? "certain" : "inferred") + ", rule " + v.rule + ", " +
-           report::Count(v.occurrences, "time", "times");
+    const std::string text = v.text + "  " + (v.certain ? "certain" : "inferred") + ", rule " + v.rule +
+                             ", " + report::Count(v.occurrences, "time", "times");
+    const std::string painted = paint_(v.withdrawn ? Tone::kYellow : Tone::kRed, head);
+    if (!terminal_) return painted + text;
+    // Under itself: the time and the head are a margin.
+    const size_t margin = 10 + head.size();
+    const size_t room = std::max<size_t>(40, static_cast<size_t>(TerminalColumns()) - margin);
+    std::string lines;
+    for (const std::string& line : report::Wrap(text, room)) {
+      lines += lines.empty() ? painted : "\n" + std::string(margin, ' ');
+      lines += line;
+    }
+    return lines;
   }
 
   bool terminal_;

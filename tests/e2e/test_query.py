@@ -324,6 +324,9 @@ class Shell(harness.ProgramTest):
         self.type("'o' as words;\n")
         self.expect("two")
         self.expect("keytrail> ")
+        self.type("select 'naïve →' as word;\n")
+        self.expect("naïve →\r\n")
+        self.expect("keytrail> ")
         # Completion: a table, and a column of it.
         self.type("select joine\tfrom conne\tlimit 1;\n")
         self.expect("joined\r\n------\r\n")
