@@ -2,6 +2,8 @@
 
 #include <unistd.h>
 
+#include <algorithm>
+#include <map>
 #include <memory>
 
 #include "collector/cli/agents_json.h"
@@ -111,15 +113,23 @@ std::string AgentsText(const AgentsReport& report, const std::string& color) {
 
 std::string LossesText(const std::vector<LostEntry>& losses, const std::string& color) {
   if (losses.empty()) return "nothing is known to be missing\n";
+  // Milliseconds of a day of this year, so that a line fits 80 columns; --json has it all.
   const auto time = [](const std::optional<int64_t>& ns) {
-    return Text(ns ? report::DateText(*ns) + " " + report::TimeText(*ns) : "");
+    return Text(ns ? report::DateText(*ns).substr(5) + " " + report::TimeText(*ns).substr(0, 12) : "");
   };
   std::vector<Row> rows;
+  std::map<std::string, std::string> meanings;
   for (const LostEntry& l : losses) {
-    rows.push_back({Text(l.host), Text(l.kind), Number(l.count), time(l.first_ns), time(l.last_ns),
-                    Text(l.clock), Text(l.meaning)});
+    rows.push_back(
+        {Text(l.host), Text(l.kind), Number(l.count), time(l.first_ns), time(l.last_ns), Text(l.clock)});
+    meanings[l.kind] = l.meaning;
   }
-  return Table({"host", "kind", "count", "from", "until", "clock", "meaning"}, rows, color);
+  std::string out = Table({"host", "kind", "count", "from", "until", "clock"}, rows, color) + "\n";
+  const size_t width = isatty(STDOUT_FILENO) != 0 ? static_cast<size_t>(TerminalColumns()) : 120;
+  for (const auto& [kind, meaning] : meanings) {
+    for (const std::string& line : report::Wrap(kind + ": " + meaning, width)) out += line + "\n";
+  }
+  return out;
 }
 
 int RunAgents(const TableArguments& arguments) {
