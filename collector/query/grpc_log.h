@@ -1,4 +1,5 @@
-// gRPC's own log lines: kept off stderr, where people read ours, unless GRPC_VERBOSITY asks for them. For this room.
+// gRPC's own log lines: kept off stderr, where people read ours, unless GRPC_VERBOSITY asks for them. For
+// this room.
 #pragma once
 
 #include <string>
