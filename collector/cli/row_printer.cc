@@ -91,7 +91,7 @@ class LinePrinter final : public RowPrinter {
       out.append(widest_ - report::Columns(names_[i]), ' ');
       out += paint(Tone::kBold, names_[i]);
       for (size_t n = 0; n < lines.size(); ++n) {
-        out.append(n == 0 ? kGap : widest_ + kGap, ' ');
+        if (!lines[n].empty()) out.append(n == 0 ? kGap : widest_ + kGap, ' ');
         out += paint(row[i].type == Type::kNull ? Tone::kDim : Tone::kPlain, lines[n]) + "\n";
       }
     }
