@@ -13,7 +13,9 @@
 #include <CLI/CLI.hpp>
 
 #include "collector/cli/correlator_feed.h"
+#include "collector/cli/source_options.h"
 #include "collector/correlate/correlator.h"
+#include "collector/query/service.h"
 #include "collector/receive/receiver.h"
 #include "collector/store/store.h"
 #include "common/version.h"
@@ -50,6 +52,8 @@ void InstallSignalHandlers() {
 struct CollectorArguments {
   std::string listen = "tcp://127.0.0.1:7450";
   std::string data;
+  std::string query = kDefaultQueryAddress;
+  bool query_given = false;
   bool quiet = false;
   bool verbose = false;
 };
@@ -144,6 +148,24 @@ class Teller {
   uint64_t finished_ = 0;
 };
 
+// Null: nobody is answered, which was wanted or told. Error: the address that was asked for cannot be had.
+Result<std::unique_ptr<QueryService>> StartService(const CollectorArguments& arguments,
+                                                   const std::string& database, const Teller& teller) {
+  if (arguments.query == "none") return std::unique_ptr<QueryService>();
+  QueryServiceOptions options;
+  options.address = arguments.query;
+  options.database = database;
+  Result<std::unique_ptr<QueryService>> service = QueryService::Start(options);
+  if (service) {
+    teller.Say("answering queries at " + (*service)->address());
+    return service;
+  }
+  if (arguments.query_given) return Error{"--query: " + service.error()};
+  // Receiving matters more than an address that nobody asked for.
+  teller.Say(service.error() + "; answering none (--query names another address)");
+  return std::unique_ptr<QueryService>();
+}
+
 int RunCollector(const CollectorArguments& arguments) {
   // First of all: reading a large database back takes a while, and a signal then must end it cleanly too.
   InstallSignalHandlers();
@@ -168,6 +190,8 @@ int RunCollector(const CollectorArguments& arguments) {
   Teller teller(arguments);
   teller.Say("listening on " + receiver.address() + ", writing " + path);
   if (feed.changes() != 0) teller.Say(std::to_string(feed.changes()) + " calls are there already");
+  const Result<std::unique_ptr<QueryService>> service = StartService(arguments, path, teller);
+  if (!service) return Fail(service.error());
   Judge judge(correlator, **store);
   while (stop_signal == 0) {
     receiver.Poll(100);
@@ -204,6 +228,12 @@ int Main(int argc, char** argv) {
   app.add_option("--data", arguments.data, "Keep the database in this folder; it is made if need be")
       ->type_name("DIR")
       ->required();
+  // Both names: --grpc is what scripts may have from the first description of the interface.
+  auto* query =
+      app.add_option("--query,--grpc", arguments.query,
+                     "Where queries are answered (gRPC): HOST:PORT of this host, unix:PATH, or none")
+          ->type_name("ADDR")
+          ->capture_default_str();
   auto* quiet = app.add_flag("-q,--quiet", arguments.quiet, "Say nothing but problems");
   app.add_flag("-v,--verbose", arguments.verbose, "Say more")->excludes(quiet);
   app.set_version_flag("--version", std::string("keytrail-collector ") + kVersion);
@@ -218,6 +248,13 @@ int Main(int argc, char** argv) {
   const Status address = CheckListenAddress(arguments.listen);
   if (!address.ok()) {
     Fail("--listen: " + address.error());
+    return kExitUsage;
+  }
+  arguments.query_given = query->count() != 0;
+  const Status query_address =
+      arguments.query == "none" ? Status(Done{}) : CheckQueryAddress(arguments.query);
+  if (!query_address.ok()) {
+    Fail("--query: " + query_address.error());
     return kExitUsage;
   }
   return RunCollector(arguments);
