@@ -271,6 +271,9 @@ void WriteReport(const InvestigationReport& report, query::VerdictsAnswer& out) 
     if (h.clock_offset_ns) host.set_clock_offset_ns(*h.clock_offset_ns);
     if (h.offset_error_ns) host.set_offset_error_ns(*h.offset_error_ns);
     host.set_reference(h.reference);
+    host.set_clock_at_ns(h.clock_at_ns);
+    if (h.clock_drift_ppb) host.set_clock_drift_ppb(*h.clock_drift_ppb);
+    host.set_clock_steps(h.clock_steps);
   }
   for (const LossReport& l : report.losses) {
     query::ReportLoss& loss = *out.add_losses();
@@ -302,6 +305,9 @@ InvestigationReport ReadReport(const query::VerdictsAnswer& in) {
     if (h.has_clock_offset_ns()) host.clock_offset_ns = h.clock_offset_ns();
     if (h.has_offset_error_ns()) host.offset_error_ns = h.offset_error_ns();
     host.reference = h.reference();
+    host.clock_at_ns = h.clock_at_ns();
+    if (h.has_clock_drift_ppb()) host.clock_drift_ppb = h.clock_drift_ppb();
+    host.clock_steps = h.clock_steps();
   }
   for (const query::ReportLoss& l : in.losses()) {
     report.losses.push_back({l.host(), l.kind(), l.count(), l.first_ns(), l.last_ns()});
