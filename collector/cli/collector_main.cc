@@ -30,7 +30,10 @@ constexpr int kExitUsage = 2;
 
 using Clock = std::chrono::steady_clock;
 constexpr std::chrono::milliseconds kIdle{500};
-constexpr std::chrono::milliseconds kJudgeEvery{2000};
+// A sign of a fault is judged so soon: the other views of the calls around it come within that time.
+constexpr std::chrono::milliseconds kSignWaits{800};
+// Without a sign there is hardly anything to find.
+constexpr std::chrono::milliseconds kJudgeEvery{20000};
 // Judging takes at most this share of the time: a large database is judged less often.
 constexpr int kJudgeShare = 4;
 
@@ -68,25 +71,33 @@ class Judge {
  public:
   Judge(const Correlator& correlator, Store& store) : correlator_(correlator), store_(store) {}
 
-  // True if a report is due: something came in, and either nothing more comes or it is long enough ago.
+  // True if a report is due: something came in, and either nothing more comes, or there is a sign of a fault,
+  // or the last one is long enough ago.
   bool Due(uint64_t changes) {
     const Clock::time_point now = Clock::now();
+    if (const uint64_t signs = correlator_.signs(); signs != signs_) {
+      if (signs_ == signs_judged_) sign_at_ = now;
+      signs_ = signs;
+    }
     if (changes != seen_) {
       seen_ = changes;
       changed_at_ = now;
     }
     if (seen_ == judged_ || now < not_before_) return false;
+    if (signs_ != signs_judged_ && now - sign_at_ >= kSignWaits) return true;
     return now - changed_at_ >= kIdle || now - judged_at_ >= kJudgeEvery;
   }
 
   Status Run(uint64_t changes) {
     const Clock::time_point begun = Clock::now();
+    const uint64_t signs = correlator_.signs();
     const InvestigationReport report = correlator_.Judge();
     const Status written = store_.WriteReport(report);
     judged_at_ = Clock::now();
     not_before_ = judged_at_ + kJudgeShare * (judged_at_ - begun);
     if (!written.ok()) return written;
     judged_ = changes;
+    signs_judged_ = signs;
     verdicts_ = report.verdicts.size();
     return Done{};
   }
@@ -98,6 +109,9 @@ class Judge {
   const Correlator& correlator_;
   Store& store_;
   uint64_t seen_ = 0;
+  uint64_t signs_ = 0;
+  uint64_t signs_judged_ = 0;
+  Clock::time_point sign_at_{};
   uint64_t judged_ = 0;
   size_t verdicts_ = 0;
   Clock::time_point changed_at_ = Clock::now();
