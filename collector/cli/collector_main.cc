@@ -13,6 +13,7 @@
 #include <CLI/CLI.hpp>
 
 #include "collector/cli/correlator_feed.h"
+#include "collector/cli/graces.h"
 #include "collector/cli/source_options.h"
 #include "collector/correlate/correlator.h"
 #include "collector/query/service.h"
@@ -59,6 +60,7 @@ struct CollectorArguments {
   bool query_given = false;
   bool quiet = false;
   bool verbose = false;
+  Graces graces;
 };
 
 int Fail(const std::string& message) {
@@ -190,7 +192,7 @@ int RunCollector(const CollectorArguments& arguments) {
   Result<std::unique_ptr<Store>> store = Store::Open(path);
   if (!store) return Fail(store.error());
 
-  Correlator correlator;
+  Correlator correlator(arguments.graces);
   CorrelatorFeed feed(correlator);
   const Status fed = FeedStored(**store, feed);
   if (!fed.ok()) return Fail(fed.error());
@@ -248,6 +250,7 @@ int Main(int argc, char** argv) {
                      "Where queries are answered (gRPC): HOST:PORT of this host, unix:PATH, or none")
           ->type_name("ADDR")
           ->capture_default_str();
+  AddGraceOption(app, arguments.graces);
   auto* quiet = app.add_flag("-q,--quiet", arguments.quiet, "Say nothing but problems");
   app.add_flag("-v,--verbose", arguments.verbose, "Say more")->excludes(quiet);
   app.set_version_flag("--version", std::string("keytrail-collector ") + kVersion);

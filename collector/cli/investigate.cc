@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "collector/cli/graces.h"
 #include "collector/cli/pipeline.h"
 #include "collector/report/report.h"
 
@@ -23,6 +24,7 @@ constexpr int kExitFailed = 1;
 constexpr int kExitIncomplete = 3;
 
 struct InvestigateArguments {
+  Graces graces;
   std::vector<std::string> files;
   std::string database;
   std::string proto_dir;
@@ -84,6 +86,7 @@ int RunInvestigate(const InvestigateArguments& arguments) {
     }
   }
   options.database = arguments.database;
+  options.graces = arguments.graces;
   options.proto_dir = arguments.proto_dir;
   options.descriptor_set = arguments.descriptor_set;
   const Result<InvestigationOutcome> outcome = RunInvestigation(options);
@@ -135,6 +138,7 @@ void AddInvestigateCommand(CLI::App& app, int& exit_status) {
       ->check(CLI::IsMember({"auto", "always", "never"}))
       ->type_name("WHEN");
   command->add_flag("--json", arguments->json, "Print one JSON object");
+  AddGraceOption(*command, arguments->graces);
   command->callback([arguments, &exit_status] { exit_status = RunInvestigate(*arguments); });
 }
 

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "collector/correlate/correlator.h"
 #include "collector/correlate/report_model.h"
 #include "common/result.h"
 
@@ -24,6 +25,7 @@ struct InvestigationOptions {
   std::string proto_dir;       // as for the agent
   std::string descriptor_set;  // as for the agent
   unsigned workers = 0;        // agents that run at once; 0: one a core
+  Graces graces;
 };
 
 // What became of one capture.

@@ -187,6 +187,18 @@ class Investigate(harness.ProgramTest):
         self.assertTrue(said and all(line.startswith("PD is wrong") for line in said), result.stdout)
         self.assertLess(lines.index(said[0]), 4)
 
+    def test_graces_are_checked(self):
+        scenario = next(s for s in harness.scenarios() if s.name == "pd_wide")
+        for text, problem in (("pd=x", "'x' is no number of seconds"), ("pd=-1", "'-1' is no number"),
+                              ("pd", "'pd' is not pd, follower, store or client"),
+                              ("tidb=1", "'tidb=1' is not pd, follower"), ("pd=nan", "'nan' is no number")):
+            result = harness.run([harness.program("keytrail"), "investigate", "--grace", text, *self.files(scenario)])
+            self.assertEqual(result.returncode, 2, text)
+            self.assertIn(problem, result.stderr + result.stdout)
+        whole = harness.investigate(self.files(scenario))
+        given = harness.investigate(self.files(scenario), "--grace", "pd=5", "--grace", "client=0.5")
+        self.assertEqual(essence(whole), essence(given))
+
 
 if __name__ == "__main__":
     unittest.main()
