@@ -195,8 +195,8 @@ class Investigate(harness.ProgramTest):
             result = harness.run([harness.program("keytrail"), "investigate", "--grace", text, *self.files(scenario)])
             self.assertEqual(result.returncode, 2, text)
             self.assertIn(problem, result.stderr + result.stdout)
-        whole = harness.investigate(self.files(scenario))
-        given = harness.investigate(self.files(scenario), "--grace", "pd=5", "--grace", "client=0.5")
+        whole, _ = harness.investigate(self.files(scenario))
+        given, _ = harness.investigate(self.files(scenario), "--grace", "pd=5", "--grace", "client=0.5")
         self.assertEqual(essence(whole), essence(given))
 
 
