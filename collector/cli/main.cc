@@ -21,6 +21,7 @@ int Main(int argc, char** argv) {
   int exit_status = kExitDone;
   AddInvestigateCommand(app, exit_status);
   AddVerdictsCommand(app, exit_status);
+  AddTimelineCommand(app, exit_status);
   AddSqlCommand(app, exit_status);
   std::signal(SIGPIPE, SIG_IGN);  // a closed pipe is an error of the write that meets it
   try {
