@@ -16,9 +16,11 @@ struct Part {
   bool source = false;  // told the route of another
   bool lookup = false;  // asked after a refusal
   bool retry = false;
+  bool linked = false;  // any of these, or led to one
   const TimelineMark* on_request = nullptr;
   const TimelineMark* on_response = nullptr;
   uint64_t told_statement = 0;
+  std::string key;  // of a retry: the one that was refused
 };
 
 class Teller {
@@ -46,6 +48,8 @@ class Teller {
   void FindParts() {
     parts_.resize(timeline_.calls.size());
     for (const TimelineLink& link : timeline_.links) {
+      parts_[link.from].linked = true;
+      parts_[link.to].linked = true;
       switch (link.kind) {
         case TimelineLink::Kind::kRoute:
           parts_[link.from].source = true;
@@ -56,6 +60,9 @@ class Teller {
           break;
         case TimelineLink::Kind::kRetry:
           parts_[link.to].retry = true;
+          if (const TimelineError* error = RefusalOf(timeline_.calls[link.from]); error && error->key) {
+            parts_[link.to].key = *error->key;
+          }
           break;
       }
     }
@@ -79,6 +86,7 @@ class Teller {
     if (!row.time_ns) row.time_ns = response ? view.times.Last() : view.times.First();
     const Part& part = parts_[i];
     row.statement_id = part.told_statement;
+    row.key = part.key;
     const TimelineMark* mark = response ? part.on_response : part.on_request;
     if (kind == StoryRow::Kind::kCall && mark == nullptr) mark = part.on_response;
     if (mark != nullptr) {
@@ -101,6 +109,21 @@ class Teller {
            again(part.on_response);
   }
 
+  void AddAgain(size_t i) {
+    const TimelineCall& call = timeline_.calls[i];
+    const bool wrong_answer = parts_[i].on_response != nullptr && parts_[i].on_response->guilty;
+    if (!call.refused) {
+      rows_.push_back(Row(i, parts_[i].on_request ? StoryRow::Kind::kRequest : StoryRow::Kind::kResponse));
+      return;
+    }
+    StoryRow row = Row(i, StoryRow::Kind::kCall);
+    row.refusal = true;
+    if (wrong_answer) row = Row(i, StoryRow::Kind::kResponse);
+    row.refusal = true;
+    if (!IsAgain(parts_[i])) row.label = "refused";
+    rows_.push_back(std::move(row));
+  }
+
   void AddCall(size_t i) {
     const TimelineCall& call = timeline_.calls[i];
     const Part& part = parts_[i];
@@ -111,12 +134,8 @@ class Teller {
     const TimelineTimes& times = ShownView(call).times;
     const bool guilty =
         (part.on_request && part.on_request->guilty) || (part.on_response && part.on_response->guilty);
-    if (call.refused && IsAgain(part)) {
-      StoryRow row = Row(i, StoryRow::Kind::kCall);
-      row.refusal = true;
-      rows_.push_back(std::move(row));
-      return;
-    }
+    // What is refused near by, without being asked for, does not get a chain of its own.
+    if (IsAgain(part) || (call.refused && !call.asked_for && !part.linked)) return AddAgain(i);
     const bool witness = part.on_response != nullptr && part.on_response->label == "witness";
     const bool both = (call.refused && !witness) || part.source || part.lookup || guilty;
     const bool told_in_request = part.on_request != nullptr && call.kind == "message";

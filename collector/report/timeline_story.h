@@ -31,6 +31,7 @@ struct StoryRow {
   bool refusal = false;
   std::string label;
   std::string note;             // the verdict's word on it
+  std::string key;              // which of the request's keys counts, encoded; empty: not said
   uint64_t statement_id = 0;    // which of its statements counts; 0: not said
   size_t number = 0;            // from 1; 0: not part of a chain
   std::vector<size_t> because;  // numbers of the rows that it came of

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <map>
 #include <set>
+#include <tuple>
 
 #include "collector/report/layout.h"
 #include "collector/report/timeline_grid.h"
@@ -188,7 +189,10 @@ class Page {
         CallWords(row, drawn.words);
         break;
     }
-    if (!row.because.empty() && row.kind != StoryRow::Kind::kResponse) {
+    // That an answer comes of the question in the row above needs no word.
+    const bool plain_answer = row.kind == StoryRow::Kind::kResponse && row.because.size() == 1 &&
+                              row.because.front() + 1 == row.number && HasQuestionRow(row);
+    if (!row.because.empty() && !plain_answer) {
       std::string because = "←";
       for (size_t i = 0; i < row.because.size(); ++i)
         because += (i == 0 ? " " : ", ") + std::to_string(row.because[i]);
@@ -205,7 +209,7 @@ class Page {
   void RequestWords(const StoryRow& row, std::vector<Span>& words) const {
     const TimelineCall& call = timeline_.calls[row.call];
     Wrong(row, words);
-    words.push_back({Tone::kPlain, words_.Deed(call)});
+    words.push_back({Tone::kPlain, words_.Deed(call, row.key)});
     // A report to PD states its region in the request.
     if (const TimelineStatement* s = call.kind == "message" ? StatementOf(call, row.statement_id) : nullptr) {
       words.push_back({Tone::kPlain, words_.Statement(*s)});
@@ -222,10 +226,17 @@ class Page {
     const TimelineCall& call = timeline_.calls[row.call];
     Wrong(row, words);
     // Without a row of its own the question stands here.
-    if (!HasQuestionRow(row)) words.push_back({Tone::kPlain, words_.Deed(call) + ":"});
+    if (!HasQuestionRow(row)) {
+      const std::string route = words_.Route(call);
+      words.push_back(
+          {Tone::kPlain, words_.Deed(call, row.key) + (route.empty() ? ":" : " to " + route + ":")});
+    }
     if (const TimelineError* error = RefusalOf(call)) {
       Refusal(row, call, *error, words);
       Statements(call, error->kind == "epoch_not_match" ? kMostStatements : 0, row.statement_id, words);
+    } else if (const size_t before = SameSaid(row); before != 0) {
+      words.push_back({Tone::kPlain, words_.StatementRegion(*StatementOf(call, row.statement_id)) +
+                                         " as in " + std::to_string(before)});
     } else if (!call.statements.empty()) {
       Statements(call, 1, row.statement_id, words);
     } else {
@@ -234,7 +245,16 @@ class Page {
     if (!row.guilty && !row.note.empty()) words.push_back({Tone::kPlain, "(" + PlainText(row.note) + ")"});
     if (const std::string latency = LatencyText(call); !latency.empty())
       words.push_back({Tone::kDim, "(" + latency + ")", true});
-    if (call.followed && !LedOn(row.call)) words.push_back({Tone::kPlain, "No lookup or retry seen in 3 s."});
+    if (call.followed && row.label == "refused" && !LedOn(row.call))
+      words.push_back({Tone::kPlain, "No lookup or retry seen in 3 s."});
+  }
+
+  // The number of the row that made the same wrong statement before; 0: none did.
+  size_t SameSaid(const StoryRow& row) {
+    const TimelineStatement* s = StatementOf(timeline_.calls[row.call], row.statement_id);
+    if (!row.guilty || s == nullptr) return 0;
+    const auto [it, fresh] = said_.try_emplace({s->region_id, s->version, s->start, s->end}, row.number);
+    return fresh ? 0 : it->second;
   }
 
   void Refusal(const StoryRow& row, const TimelineCall& call, const TimelineError& error,
@@ -294,10 +314,12 @@ class Page {
   void CallWords(const StoryRow& row, std::vector<Span>& words) {
     const TimelineCall& call = timeline_.calls[row.call];
     Wrong(row, words);
-    words.push_back({Tone::kPlain, words_.Deed(call)});
-    if (!words_.Route(call).empty()) words.push_back({Tone::kPlain, "to " + words_.Route(call) + ":"});
+    const std::string route = words_.Route(call);
+    words.push_back(
+        {Tone::kPlain, words_.Deed(call, row.key) + (route.empty() ? ":" : " to " + route + ":")});
     if (const TimelineError* error = RefusalOf(call)) {
       Refusal(row, call, *error, words);
+      Statements(call, error->kind == "epoch_not_match" ? 1 : 0, row.statement_id, words);
     } else if (call.statements.empty()) {
       Outcome(call, words);
     } else {
@@ -410,6 +432,7 @@ class Page {
     size_t number = 0;
   };
   std::map<uint64_t, Bounds> bounds_;  // by region
+  std::map<std::tuple<uint64_t, std::optional<uint64_t>, std::string, std::string>, size_t> said_;
   std::string out_;
 };
 

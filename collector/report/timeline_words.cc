@@ -35,7 +35,7 @@ std::string TimelineWords::Range(const std::string& start, const std::string& en
   return "[" + (start.empty() ? "-inf" : Key(start)) + ", " + (end.empty() ? "+inf" : Key(end)) + ")";
 }
 
-std::string TimelineWords::Deed(const TimelineCall& call) const {
+std::string TimelineWords::Deed(const TimelineCall& call, const std::string& key) const {
   std::string text = MethodWord(call);
   uint64_t more = call.more_keys;
   const TimelineError* error = RefusalOf(call);
@@ -43,8 +43,10 @@ std::string TimelineWords::Deed(const TimelineCall& call) const {
     text += " " + Key(*error->key);
     more += call.keys.empty() ? 0 : call.keys.size() - 1;
   } else if (!call.keys.empty()) {
-    const TimelineKey& key = call.keys.front();
-    text += " " + (key.end ? Range(key.start, *key.end) : Key(key.start));
+    const auto wanted = std::find_if(call.keys.begin(), call.keys.end(),
+                                     [&](const TimelineKey& k) { return !k.end && k.start == key; });
+    const TimelineKey& first = wanted == call.keys.end() ? call.keys.front() : *wanted;
+    text += " " + (first.end ? Range(first.start, *first.end) : Key(first.start));
     more += call.keys.size() - 1;
   } else if (!call.asked_regions.empty()) {
     text += " " + std::to_string(call.asked_regions.front());
@@ -60,10 +62,14 @@ std::string TimelineWords::Route(const TimelineCall& call) const {
   return text;
 }
 
-std::string TimelineWords::Statement(const TimelineStatement& statement) const {
+std::string TimelineWords::StatementRegion(const TimelineStatement& statement) const {
   std::string text = "region " + std::to_string(statement.region_id);
   if (statement.version) text += " v" + std::to_string(*statement.version);
-  return text + " " + Range(statement.start, statement.end);
+  return text;
+}
+
+std::string TimelineWords::Statement(const TimelineStatement& statement) const {
+  return StatementRegion(statement) + " " + Range(statement.start, statement.end);
 }
 
 std::string TimelineWords::Error(const TimelineError& error) const {

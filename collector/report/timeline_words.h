@@ -21,10 +21,12 @@ class TimelineWords {
   std::string Key(const std::string& key) const;
   std::string Range(const std::string& start, const std::string& end) const;
   // "Get t53_r1", "GetRegionByID 12", "Coprocessor [t53_r1, t53_r9)"; the refused key first.
-  std::string Deed(const TimelineCall& call) const;
+  // `key` is told in the place of the first if it is one of the request's.
+  std::string Deed(const TimelineCall& call, const std::string& key = "") const;
   // "region 13 v2"; empty: not routed.
   std::string Route(const TimelineCall& call) const;
-  std::string Statement(const TimelineStatement& statement) const;
+  std::string Statement(const TimelineStatement& statement) const;        // "region 13 v2 [t53_r1, t53_r9)"
+  std::string StatementRegion(const TimelineStatement& statement) const;  // "region 13 v2"
   // "key out of region [t53_r1, t53_r9)", "epoch not match"; the bounds that the server names, else its
   // words.
   std::string Error(const TimelineError& error) const;

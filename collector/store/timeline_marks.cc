@@ -11,21 +11,20 @@ bool OnRequest(const Evidence& e) {
   return e.what == "request" || e.method == "RegionHeartbeat" || e.method == "split report";
 }
 
-bool SameMark(const TimelineMark& a, const TimelineMark& b) {
-  return a.verdict == b.verdict && a.on_request == b.on_request;
-}
-
-void Add(std::vector<TimelineMark>& marks, TimelineMark mark) {
-  const auto same =
-      std::find_if(marks.begin(), marks.end(), [&](const TimelineMark& m) { return SameMark(m, mark); });
-  if (same == marks.end()) {
-    marks.push_back(std::move(mark));
-  } else {
-    same->guilty |= mark.guilty;
-  }
-}
-
 }  // namespace
+
+void JoinMark(std::vector<TimelineMark>& marks, const TimelineMark& mark) {
+  const auto same = std::find_if(marks.begin(), marks.end(), [&](const TimelineMark& m) {
+    return m.verdict == mark.verdict && m.on_request == mark.on_request;
+  });
+  if (same == marks.end()) {
+    marks.push_back(mark);
+    return;
+  }
+  const bool guilty = same->guilty || mark.guilty;
+  if (same->label == "again") *same = mark;
+  same->guilty = guilty;
+}
 
 const Evidence* GuiltyLine(const Verdict& verdict) {
   const auto first = [&](const auto& wanted) -> const Evidence* {
@@ -57,21 +56,22 @@ std::map<uint64_t, std::vector<TimelineMark>> MarksOf(const InvestigationReport&
     const Evidence* guilty = GuiltyLine(v);
     for (const Evidence& e : v.evidence) {
       if (only_verdict == 0 && e.label == "witness") continue;
-      Add(marks[e.call_id], {v.id, e.label, e.note, OnRequest(e), &e == guilty, e.statement_id, e.ref_ns});
+      JoinMark(marks[e.call_id],
+               {v.id, e.label, e.note, OnRequest(e), &e == guilty, e.statement_id, e.ref_ns});
     }
     for (const Occurrence& o : v.occurrence_list) {
       if (o.what == "complaint") {
         // TiDB's fault is the request that was refused; TiKV's the refusal, if it is not what it told PD.
         const bool wrong_refusal = guilty != nullptr && guilty->label == "refused";
         if (v.component == Component::kTidb) {
-          Add(marks[o.call_id], {v.id, "again", "", true, true, 0, 0});
+          JoinMark(marks[o.call_id], {v.id, "again", "", true, true, 0, 0});
         }
-        Add(marks[o.call_id],
-            {v.id, "again", "", false, v.component == Component::kTikv && wrong_refusal, 0, 0});
+        JoinMark(marks[o.call_id],
+                 {v.id, "again", "", false, v.component == Component::kTikv && wrong_refusal, 0, 0});
       } else if (o.what == "wrong_statement") {
-        Add(marks[o.call_id], {v.id, "said", "", false, true, o.statement_id, o.t_ns});
+        JoinMark(marks[o.call_id], {v.id, "again", "", false, true, o.statement_id, o.t_ns});
       } else {
-        Add(marks[o.call_id], {v.id, "served", "", false, v.component == Component::kTikv, 0, o.t_ns});
+        JoinMark(marks[o.call_id], {v.id, "served", "", false, v.component == Component::kTikv, 0, o.t_ns});
       }
     }
   }

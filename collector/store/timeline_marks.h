@@ -16,6 +16,10 @@ namespace keytrail {
 std::map<uint64_t, std::vector<TimelineMark>> MarksOf(const InvestigationReport& report,
                                                       uint64_t only_verdict);
 
+// Adds a mark, or joins it with one of the same verdict about the same half of the call: what the evidence
+// calls it counts more than "again".
+void JoinMark(std::vector<TimelineMark>& marks, const TimelineMark& mark);
+
 // The line of evidence that is the wrong statement itself; null: none of them is.
 const Evidence* GuiltyLine(const Verdict& verdict);
 
