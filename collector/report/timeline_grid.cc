@@ -5,13 +5,16 @@
 namespace keytrail::report {
 namespace {
 
-constexpr size_t kLeastPitch = 6;
+// The least distance of lanes: "tikv1", and an arrow that is seen as one.
+size_t LeastPitch(size_t width) {
+  return width < 76 ? 5 : 6;
+}
 constexpr size_t kMostPitch = 14;
 constexpr size_t kHangingIndent = 2;
 
 // Words that a range of keys needs to be read on one or two lines.
 size_t LeastWords(size_t width) {
-  return std::max<size_t>(18, width * 7 / 20);
+  return std::max<size_t>(19, width * 7 / 20 - (width < 76 ? 2 : 0));
 }
 
 bool IsResponse(Arrow a) {
@@ -27,7 +30,7 @@ size_t GridShape::MostLanes(size_t width) {
   const GridShape shape = For(width, 2, 2);
   const size_t left = shape.left();
   const size_t words = LeastWords(width);
-  return width > left + words ? std::max<size_t>(2, (width - left - words) / kLeastPitch) : 2;
+  return width > left + words ? std::max<size_t>(2, (width - left - words) / LeastPitch(width)) : 2;
 }
 
 GridShape GridShape::For(size_t width, size_t lanes, size_t number_columns) {
@@ -38,7 +41,7 @@ GridShape GridShape::For(size_t width, size_t lanes, size_t number_columns) {
   shape.lanes = std::max<size_t>(1, lanes);
   const size_t words = LeastWords(width) + (width >= 140 ? 10 : 0);
   const size_t room = width > shape.left() + words ? width - shape.left() - words : 0;
-  shape.pitch = std::clamp(room / shape.lanes, kLeastPitch, kMostPitch);
+  shape.pitch = std::clamp(room / shape.lanes, LeastPitch(width), kMostPitch);
   return shape;
 }
 

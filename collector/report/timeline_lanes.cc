@@ -80,7 +80,7 @@ void Fold(LaneChart& chart, size_t most) {
     if (keep[i]) lanes.push_back(chart.lanes[i]);
   }
   Lane others;
-  others.name = "+" + std::to_string(chart.lanes.size() - kept) + " more";
+  others.name = "+" + std::to_string(chart.lanes.size() - kept);
   for (size_t i = 0; i < chart.lanes.size(); ++i) {
     if (keep[i]) continue;
     others.important += chart.lanes[i].important;

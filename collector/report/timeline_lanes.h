@@ -12,7 +12,7 @@
 namespace keytrail::report {
 
 struct Lane {
-  std::string name;      // plain text; "+3 more" if it stands for several
+  std::string name;      // plain text; "+3" if it stands for several
   std::string role;      // tidb, pd, tikv, client, unknown; empty if it stands for several
   size_t important = 0;  // weight of the calls that are marked, refused or led to another
   size_t calls = 0;

@@ -120,7 +120,7 @@ class Teller {
     row.refusal = true;
     if (wrong_answer) row = Row(i, StoryRow::Kind::kResponse);
     row.refusal = true;
-    if (!IsAgain(parts_[i])) row.label = "refused";
+    if (!IsAgain(parts_[i])) row.label = "nearby";
     rows_.push_back(std::move(row));
   }
 

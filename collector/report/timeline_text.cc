@@ -393,6 +393,9 @@ class Page {
                     [](const StoryRow& r) { return r.time_ns && !r.on_reference; })) {
       text += " ?: by the observer's own clock, which no call relates to the others.";
     }
+    for (const Lane& lane : chart_.lanes) {
+      if (lane.role.empty()) text += " " + lane.name + " stands for so many other hosts or processes.";
+    }
     for (const std::string& name : grid_.CutNames()) text += " " + name + ".";
     Lines(text, Tone::kDim);
   }

@@ -63,15 +63,13 @@ Result<std::vector<std::string>> FindTimelineKey(const std::string& text, const 
     const std::string encoded = EncodeKey(AsBytes(raw));
     if (EncodedKeyText(AsBytes(encoded)) == text) keys.push_back(encoded);
   }
-  const bool quoted = text.size() > 2 && text.front() == '"' && text.back() == '"';
-  const std::string inner = quoted ? text.substr(1, text.size() - 2) : text;
-  const std::string quoted_text = quoted ? text : "\"" + text + "\"";
-  if (keys.empty() && !inner.empty() && RawKeyText(AsBytes(inner)) == quoted_text) {
+  if (!keys.empty()) return keys;
+  if (text.size() > 2 && text.front() == '"' && text.back() == '"') {
+    const std::string inner = text.substr(1, text.size() - 2);
     keys.push_back(EncodeKey(AsBytes(inner)));
     keys.push_back(inner);  // of RawKV, where keys are compared as they are
     return keys;
   }
-  if (!keys.empty()) return keys;
   const std::string wanted = SqlText(text);
   const auto matching = [&](const char* column, const char* table) {
     return std::string("SELECT DISTINCT ") + column + " FROM " + table + " WHERE tidb_key(" + column +
@@ -86,7 +84,10 @@ Result<std::vector<std::string>> FindTimelineKey(const std::string& text, const 
         return true;
       });
   if (!read.ok()) return Error{read.error()};
-  if (keys.empty()) return Error{"no key '" + text + "' in the database, and it is no hex either"};
+  if (keys.empty()) {
+    return Error{"no key is shown as '" + text +
+                 "' in the database; hex is taken, too, and a key's own text in \"quotes\""};
+  }
   return keys;
 }
 
