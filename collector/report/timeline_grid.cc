@@ -9,7 +9,7 @@ namespace {
 size_t LeastPitch(size_t width) {
   return width < 76 ? 5 : 6;
 }
-constexpr size_t kMostPitch = 14;
+constexpr size_t kMostPitch = 11;
 constexpr size_t kHangingIndent = 2;
 
 // Words that a range of keys needs to be read on one or two lines.

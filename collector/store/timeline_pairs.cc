@@ -33,13 +33,17 @@ bool SizesAgree(const TimelineObservation& a, const TimelineObservation& b) {
          (a.resp_bytes == b.resp_bytes || a.resp_bytes == 0 || b.resp_bytes == 0);
 }
 
+int64_t Within(const TimelineObservation& o) {
+  return IsMessage(o) ? kMessagePairWithinNs : kPairWithinNs;
+}
+
 // How far apart two views are; nothing: they are not of one call. Clocks that are not related cannot part
 // them.
 std::optional<int64_t> Apart(const TimelineObservation& a, const TimelineObservation& b) {
   if (!SizesAgree(a, b)) return std::nullopt;
   if (!a.on_reference || !b.on_reference || !a.first_ns || !b.first_ns) return kPairWithinNs;
   const int64_t apart = std::abs(*a.first_ns - *b.first_ns);
-  if (apart >= (IsMessage(a) ? kMessagePairWithinNs : kPairWithinNs)) return std::nullopt;
+  if (apart >= Within(a)) return std::nullopt;
   return apart;
 }
 
@@ -62,7 +66,7 @@ void PairGroup(const std::vector<TimelineObservation>& observations, const std::
       const TimelineObservation& o = observations[group[at]];
       // What lies too far back for this one does for all that follow of this agent.
       while (low < end && o.on_reference && first_of(low).on_reference && o.first_ns &&
-             first_of(low).first_ns && *o.first_ns - *first_of(low).first_ns >= kPairWithinNs) {
+             first_of(low).first_ns && *o.first_ns - *first_of(low).first_ns >= Within(o)) {
         ++low;
       }
       std::optional<size_t> best;
