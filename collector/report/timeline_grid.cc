@@ -178,10 +178,11 @@ void Grid::Head(const std::string& time_title, std::string& out) const {
       time_title, [](const Lane& lane) { return lane.name; }, Tone::kBold);
 }
 
-void Grid::Row(const GridRow& row, const std::vector<bool>& open, std::string& out) const {
+void Grid::Row(const GridRow& row, const std::vector<bool>& open, const std::vector<bool>& open_after,
+               std::string& out) const {
   const auto lines = WrapWords(row.words);
   for (size_t i = 0; i < lines.size(); ++i) {
-    std::vector<Cell> cells = Lanes(open);
+    std::vector<Cell> cells = Lanes(i == 0 ? open : open_after);
     std::string left;
     if (i == 0) {
       Draw(row, cells);

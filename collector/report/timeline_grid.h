@@ -71,8 +71,10 @@ class Grid {
 
   // Two lines: what the lanes are, and their names.
   void Head(const std::string& time_title, std::string& out) const;
-  // `open` says for each lane whether a call is under way there.
-  void Row(const GridRow& row, const std::vector<bool>& open, std::string& out) const;
+  // `open` and `open_after` say for each lane whether a call is under way there, in the row's first line and
+  // below.
+  void Row(const GridRow& row, const std::vector<bool>& open, const std::vector<bool>& open_after,
+           std::string& out) const;
   // A row without an arrow, its words over the lanes' columns, too.
   void Break(const std::string& text, std::string& out) const;
   // Names that were cut in the head, whole: "…0.11 is 10.77.0.11".

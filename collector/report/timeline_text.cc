@@ -2,12 +2,11 @@
 
 #include <algorithm>
 #include <map>
-#include <set>
-#include <tuple>
 
 #include "collector/report/layout.h"
 #include "collector/report/timeline_grid.h"
 #include "collector/report/timeline_lanes.h"
+#include "collector/report/timeline_row_words.h"
 #include "collector/report/timeline_story.h"
 #include "collector/report/timeline_words.h"
 #include "common/plain_text.h"
@@ -19,8 +18,6 @@ using namespace report;  // NOLINT: the room's own pieces
 
 constexpr int64_t kMinuteNs = 60'000'000'000;
 constexpr size_t kKeyColumns = 34;
-// A lookup may answer with a hundred regions.
-constexpr size_t kMostStatements = 2;
 
 class Page {
  public:
@@ -29,20 +26,14 @@ class Page {
         options_(options),
         paint_(options.color),
         width_(static_cast<size_t>(std::max(60, options.width))),
-        words_(options.hex_keys, kKeyColumns),
         rows_(TellStory(timeline, {options.unfold})),
         chart_(ChartLanes(timeline, GridShape::MostLanes(width_))),
         shape_(GridShape::For(width_, chart_.lanes.size(), NumberColumns())),
         grid_(shape_, chart_.lanes, paint_),
+        row_words_(timeline, rows_, TimelineWords(options.hex_keys, kKeyColumns), shape_.words_columns()),
         whole_time_(shape_.whole_time) {}
 
   std::string Write() {
-    asked_.resize(timeline_.calls.size());
-    answered_.resize(timeline_.calls.size());
-    for (const StoryRow& row : rows_) {
-      if (row.kind == StoryRow::Kind::kRequest) asked_[row.call] = true;
-      if (row.kind == StoryRow::Kind::kResponse) answered_[row.call] = true;
-    }
     Title();
     if (!timeline_.calls.empty()) {
       Rows();
@@ -125,7 +116,7 @@ class Page {
     const auto first = std::find_if(rows_.begin(), rows_.end(), [](const StoryRow& r) { return r.time_ns; });
     const std::string start = first == rows_.end() ? "" : TimeText(*first->time_ns);
     grid_.Head(whole_time_ ? "UTC" : "UTC " + start.substr(0, std::min<size_t>(5, start.size())), out_);
-    std::vector<int> open(chart_.lanes.size());
+    std::vector<int> open(chart_.lanes.size());  // calls under way, by lane
     int64_t minute = first == rows_.end() ? 0 : *first->time_ns / kMinuteNs;
     bool apart = false;
     for (const StoryRow& row : rows_) {
@@ -142,23 +133,18 @@ class Page {
         continue;
       }
       const LaneOfCall lanes = chart_.of_call[row.call];
-      if (row.kind == StoryRow::Kind::kRequest && HasAnswerRow(row)) {
+      if (row.kind == StoryRow::Kind::kRequest && row_words_.HasAnswerRow(row.call)) {
         ++open[lanes.client];
         ++open[lanes.server];
       }
-      std::vector<bool> busy;
-      for (const int n : open) busy.push_back(n > 0);
-      grid_.Row(Drawn(row, lanes), busy, out_);
-      if (row.kind == StoryRow::Kind::kResponse && open[lanes.client] > 0 && open[lanes.server] > 0 &&
-          HasQuestionRow(row)) {
+      const std::vector<bool> busy(open.begin(), open.end());
+      if (row.kind == StoryRow::Kind::kResponse && row_words_.HasQuestionRow(row.call)) {
         --open[lanes.client];
         --open[lanes.server];
       }
+      grid_.Row(Drawn(row, lanes), busy, {open.begin(), open.end()}, out_);
     }
   }
-
-  bool HasAnswerRow(const StoryRow& row) const { return answered_[row.call]; }
-  bool HasQuestionRow(const StoryRow& row) const { return asked_[row.call]; }
 
   GridRow Drawn(const StoryRow& row, LaneOfCall lanes) {
     GridRow drawn;
@@ -172,183 +158,21 @@ class Page {
     switch (row.kind) {
       case StoryRow::Kind::kRequest:
         drawn.arrow = row.guilty ? Arrow::kWrongRequest : Arrow::kRequest;
-        RequestWords(row, drawn.words);
         break;
       case StoryRow::Kind::kResponse:
         drawn.arrow = row.guilty ? Arrow::kWrongResponse : row.refusal ? Arrow::kRefusal : Arrow::kResponse;
-        ResponseWords(row, drawn.words);
         break;
       case StoryRow::Kind::kFolded:
-        FoldedWords(row, drawn.words);
         break;
       default:
         drawn.arrow = row.guilty        ? Arrow::kWrongRequest
                       : row.refusal     ? Arrow::kRefused
                       : row.number == 0 ? Arrow::kBoth
                                         : Arrow::kRequest;
-        CallWords(row, drawn.words);
         break;
     }
-    // That an answer comes of the question in the row above needs no word.
-    const bool plain_answer = row.kind == StoryRow::Kind::kResponse && row.because.size() == 1 &&
-                              row.because.front() + 1 == row.number && HasQuestionRow(row);
-    if (!row.because.empty() && !plain_answer) {
-      std::string because = "←";
-      for (size_t i = 0; i < row.because.size(); ++i)
-        because += (i == 0 ? " " : ", ") + std::to_string(row.because[i]);
-      drawn.words.push_back({Tone::kDim, because, true});
-    }
+    drawn.words = row_words_.Of(row);
     return drawn;
-  }
-
-  void Wrong(const StoryRow& row, std::vector<Span>& words) const {
-    if (row.guilty)
-      words.push_back({Tone::kRed, row.note.empty() ? "WRONG:" : "WRONG, " + PlainText(row.note) + ":"});
-  }
-
-  void RequestWords(const StoryRow& row, std::vector<Span>& words) const {
-    const TimelineCall& call = timeline_.calls[row.call];
-    Wrong(row, words);
-    words.push_back({Tone::kPlain, words_.Deed(call, row.key)});
-    // A report to PD states its region in the request.
-    if (const TimelineStatement* s = call.kind == "message" ? StatementOf(call, row.statement_id) : nullptr) {
-      words.push_back({Tone::kPlain, words_.Statement(*s)});
-    } else if (!words_.Route(call).empty()) {
-      words.push_back({Tone::kPlain, "to " + words_.Route(call)});
-    }
-    if (!row.guilty && !row.note.empty()) words.push_back({Tone::kPlain, "(" + PlainText(row.note) + ")"});
-    if (!ShownView(call).times.Answered() && call.kind != "message") {
-      words.push_back({Tone::kBold, "no answer seen"});
-    }
-  }
-
-  void ResponseWords(const StoryRow& row, std::vector<Span>& words) {
-    const TimelineCall& call = timeline_.calls[row.call];
-    Wrong(row, words);
-    // Without a row of its own the question stands here.
-    if (!HasQuestionRow(row)) {
-      const std::string route = words_.Route(call);
-      words.push_back(
-          {Tone::kPlain, words_.Deed(call, row.key) + (route.empty() ? ":" : " to " + route + ":")});
-    }
-    if (const TimelineError* error = RefusalOf(call)) {
-      Refusal(row, call, *error, words);
-      Statements(call, error->kind == "epoch_not_match" ? kMostStatements : 0, row.statement_id, words);
-    } else if (const size_t before = SameSaid(row); before != 0) {
-      words.push_back({Tone::kPlain, words_.StatementRegion(*StatementOf(call, row.statement_id)) +
-                                         " as in " + std::to_string(before)});
-    } else if (!call.statements.empty()) {
-      Statements(call, 1, row.statement_id, words);
-    } else {
-      Outcome(call, words);
-    }
-    if (!row.guilty && !row.note.empty()) words.push_back({Tone::kPlain, "(" + PlainText(row.note) + ")"});
-    if (const std::string latency = LatencyText(call); !latency.empty())
-      words.push_back({Tone::kDim, "(" + latency + ")", true});
-    if (call.followed && row.label == "refused" && !LedOn(row.call))
-      words.push_back({Tone::kPlain, "No lookup or retry seen in 3 s."});
-  }
-
-  // The number of the row that made the same wrong statement before; 0: none did.
-  size_t SameSaid(const StoryRow& row) {
-    const TimelineStatement* s = StatementOf(timeline_.calls[row.call], row.statement_id);
-    if (!row.guilty || s == nullptr) return 0;
-    const auto [it, fresh] = said_.try_emplace({s->region_id, s->version, s->start, s->end}, row.number);
-    return fresh ? 0 : it->second;
-  }
-
-  void Refusal(const StoryRow& row, const TimelineCall& call, const TimelineError& error,
-               std::vector<Span>& words) {
-    const uint64_t region = call.region_id.value_or(0);
-    Bounds& last = bounds_[region];
-    const bool same = last.number != 0 && error.bounds_start == last.start && error.bounds_end == last.end;
-    if (same) {
-      words.push_back({Tone::kRed, ErrorWord(error.kind) + ","});
-      words.push_back({Tone::kPlain, "bounds as in " + std::to_string(last.number)});
-    } else {
-      const bool told = error.kind == "epoch_not_match" && !call.statements.empty();
-      words.push_back({Tone::kRed, words_.Error(error) + (told ? ":" : "")});
-    }
-    if (!same && error.bounds_start && error.bounds_end && row.number != 0) {
-      last = {*error.bounds_start, *error.bounds_end, row.number};
-    }
-  }
-
-  bool LedOn(size_t call) const {
-    return std::any_of(timeline_.links.begin(), timeline_.links.end(), [&](const TimelineLink& link) {
-      return link.from == call && link.kind != TimelineLink::Kind::kRoute;
-    });
-  }
-
-  void Statements(const TimelineCall& call, size_t most, uint64_t statement_id,
-                  std::vector<Span>& words) const {
-    if (call.statements.empty() || most == 0) return;
-    const TimelineStatement* first = StatementOf(call, statement_id);
-    words.push_back({Tone::kPlain, words_.Statement(*first)});
-    size_t shown = 1;
-    for (const TimelineStatement& s : call.statements) {
-      if (shown == most) break;
-      if (&s == first) continue;
-      words.push_back({Tone::kPlain, words_.Statement(s)});
-      ++shown;
-    }
-    const uint64_t more = call.statements.size() + call.more_statements - shown;
-    if (more > 0) words.push_back({Tone::kDim, "+" + Count(more, "region", "regions")});
-  }
-
-  // How it ended, where that is not told by statements.
-  void Outcome(const TimelineCall& call, std::vector<Span>& words) const {
-    if (!call.errors.empty()) {
-      words.push_back({Tone::kBold, words_.Error(call.errors.front())});
-    } else if (call.grpc_status && *call.grpc_status != 0) {
-      std::string text = "gRPC status " + std::to_string(*call.grpc_status);
-      if (!call.grpc_message.empty()) text += ": " + Shorten(PlainText(call.grpc_message), 120);
-      words.push_back({Tone::kBold, text});
-    } else if (!ShownView(call).times.Answered()) {
-      if (call.kind != "message") words.push_back({Tone::kPlain, "no answer seen"});
-    } else {
-      words.push_back({Tone::kPlain, call.incomplete.empty() ? "ok" : "answered"});
-    }
-  }
-
-  void CallWords(const StoryRow& row, std::vector<Span>& words) {
-    const TimelineCall& call = timeline_.calls[row.call];
-    Wrong(row, words);
-    const std::string route = words_.Route(call);
-    words.push_back(
-        {Tone::kPlain, words_.Deed(call, row.key) + (route.empty() ? ":" : " to " + route + ":")});
-    if (const TimelineError* error = RefusalOf(call)) {
-      Refusal(row, call, *error, words);
-      Statements(call, error->kind == "epoch_not_match" ? 1 : 0, row.statement_id, words);
-    } else if (call.statements.empty()) {
-      Outcome(call, words);
-    } else {
-      Statements(call, 1, row.statement_id, words);
-    }
-    if (const std::string latency = LatencyText(call); !latency.empty())
-      words.push_back({Tone::kDim, "(" + latency + ")", true});
-  }
-
-  void FoldedWords(const StoryRow& row, std::vector<Span>& words) const {
-    std::map<std::string, size_t> methods;
-    for (const size_t i : row.folded) {
-      ++methods[MethodWord(timeline_.calls[i])];
-    }
-    std::vector<std::pair<std::string, size_t>> sorted(methods.begin(), methods.end());
-    std::stable_sort(sorted.begin(), sorted.end(),
-                     [](const auto& a, const auto& b) { return a.second > b.second; });
-    std::string text = "⋮ " + Count(row.folded.size(), "other call", "other calls");
-    text += ", not refused";
-    for (size_t i = 0; i < sorted.size(); ++i) {
-      const std::string more = (i == 0 ? ": " : ", ") + Number(sorted[i].second) + " " + sorted[i].first;
-      // It must not draw the eye: one line.
-      if (Columns(text + more) + 3 > shape_.words_columns()) {
-        text += i == 0 ? "" : ", …";
-        break;
-      }
-      text += more;
-    }
-    words.push_back({Tone::kDim, text});
   }
 
   void LeftOut() {
@@ -373,7 +197,7 @@ class Page {
         "Rows: ← is what a row came of; !! and WRONG is the statement that is blamed; ✗ a refusal. "
         "246|238 µs: from question to answer as the client|the server saw it.";
     if (std::any_of(rows_.begin(), rows_.end(), [](const StoryRow& r) { return !r.folded.empty(); })) {
-      text += " ⋮ other calls about the same region, near in time; --unfold lists them.";
+      text += " … other calls about the same region, near in time; --unfold lists them.";
     }
     std::string dates;
     for (const StoryRow& row : rows_) {
@@ -421,21 +245,12 @@ class Page {
   const TimelineTextOptions& options_;
   Paint paint_;
   size_t width_;
-  TimelineWords words_;
   std::vector<StoryRow> rows_;
   LaneChart chart_;
   GridShape shape_;
   Grid grid_;
+  RowWords row_words_;
   bool whole_time_;
-  std::vector<bool> asked_, answered_;  // of a call: it has a row for its question, its answer
-  // Bounds that a refusal told last: a storm of one cause repeats them.
-  struct Bounds {
-    std::string start;
-    std::string end;
-    size_t number = 0;
-  };
-  std::map<uint64_t, Bounds> bounds_;  // by region
-  std::map<std::tuple<uint64_t, std::optional<uint64_t>, std::string, std::string>, size_t> said_;
   std::string out_;
 };
 

@@ -72,14 +72,14 @@ std::string TimelineWords::Statement(const TimelineStatement& statement) const {
   return StatementRegion(statement) + " " + Range(statement.start, statement.end);
 }
 
+std::string TimelineWords::ErrorDetail(const TimelineError& error) const {
+  if (error.bounds_start && error.bounds_end) return " " + Range(*error.bounds_start, *error.bounds_end);
+  if (error.text.empty() || error.kind == "epoch_not_match") return "";
+  return ": " + Shorten(PlainText(error.text), kMostErrorColumns);
+}
+
 std::string TimelineWords::Error(const TimelineError& error) const {
-  std::string text = ErrorWord(error.kind);
-  if (error.bounds_start && error.bounds_end)
-    return text + " " + Range(*error.bounds_start, *error.bounds_end);
-  if (!error.text.empty() && error.kind != "epoch_not_match") {
-    text += ": " + Shorten(PlainText(error.text), kMostErrorColumns);
-  }
-  return text;
+  return ErrorWord(error.kind) + ErrorDetail(error);
 }
 
 std::string MethodWord(const TimelineCall& call) {

@@ -30,6 +30,8 @@ class TimelineWords {
   // "key out of region [t53_r1, t53_r9)", "epoch not match"; the bounds that the server names, else its
   // words.
   std::string Error(const TimelineError& error) const;
+  // What stands behind the error's name there: " [t53_r1, t53_r9)", ": the server's words", or nothing.
+  std::string ErrorDetail(const TimelineError& error) const;
 
  private:
   bool hex_keys_;

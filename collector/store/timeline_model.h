@@ -139,6 +139,10 @@ struct TimelineCall {
   const TimelineView* other() const { return at_client && at_server ? &*at_server : nullptr; }
 };
 
+// How long after a refusal its client's next steps are looked for: a refused request is tried again within
+// milliseconds, by a client that backs off within two seconds (client-go's regionMiss and tikvRPC).
+inline constexpr int64_t kTimelineFollowNs = 3'000'000'000;
+
 // One call led to another. `from` and `to` are positions in Timeline::calls; `from` comes first.
 struct TimelineLink {
   enum class Kind : uint8_t {

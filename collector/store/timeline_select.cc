@@ -10,10 +10,6 @@ namespace keytrail {
 
 namespace {
 
-// A refused request is tried again within milliseconds, a client that backs off within two seconds
-// (client-go's regionMiss and tikvRPC back-offs).
-constexpr int64_t kFollowNs = 3'000'000'000;
-
 constexpr char kLookupMethods[] =
     "'/pdpb.PD/GetRegion','/pdpb.PD/GetPrevRegion','/pdpb.PD/GetRegionByID','/pdpb.PD/ScanRegions',"
     "'/pdpb.PD/BatchScanRegions','/pdpb.PD/QueryRegion','/routerpb.Router/GetRegion',"
@@ -142,7 +138,7 @@ std::string FollowersSql(const std::vector<Refusal>& refusals, const TimelinePla
   for (const Refusal& r : refusals) {
     for (const uint32_t agent : r.agents) {
       const int64_t from = OwnTime(places, agent, r.answered_ns);
-      const int64_t to = OwnTime(places, agent, r.answered_ns + kFollowNs);
+      const int64_t to = OwnTime(places, agent, r.answered_ns + kTimelineFollowNs);
       least = std::min(least, from);
       most = std::max(most, to);
       rows += (rows.empty() ? "(" : ",(") + std::to_string(r.number) + "," + std::to_string(agent) + "," +

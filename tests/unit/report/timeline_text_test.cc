@@ -47,15 +47,15 @@ TEST(TimelineText, AStoryAtEightyColumns) {
 UTC 16:30                 tidb1 tidb2  pd1  tikv1
 10.000100      1 asked      ├─────┼────▶┃     │   GetRegion "c"
 10.000500  !!  2 said       ┃◀━━━━┿━━━━━┥     │   WRONG, too wide: region 13 v2
-                            ┃     │     ┃     │     ["a", m) (400|398 µs)
-10.000700                   │     │     │     │   ⋮ 1 other call, not refused
+                            │     │     │     │     ["a", m) (400|398 µs)
+10.000700                   │     │     │     │   … 1 other call, not refused
 10.001000      3 used       ├─────┼─────┼────▶┃   Get "k" to region 13 v2
                             ┃     │     │     ┃     (inside what PD said) ← 2
 10.001300      4 refused    ┃◀╌╌╌╌┼╌╌╌╌╌┼╌╌╌╌✗┤   key out of region ["a", "g")
-                            ┃     │     │     ┃     (300|298 µs)
+                            │     │     │     │     (300|298 µs)
 10.002000      5 lookup     ├─────┼────▶┃     │   GetRegion "k" ← 4
 10.002250      6 told       ┃◀╌╌╌╌┼╌╌╌╌╌┤     │   region 14 v1 ["g", m)
-                            ┃     │     ┃     │     (250|248 µs)
+                            │     │     │     │     (250|248 µs)
 10.002300      7 retry      ├─────┼─────┼────▶│   Get "k" to region 14 v1: ok
                             │     │     │     │     (400|398 µs) ← 4, 6
 )");
@@ -67,20 +67,20 @@ TEST(TimelineText, AStoryAtSixtyColumnsFoldsTheQuietestLanes) {
 UTC 16:30                …db1  pd1  +2
 10.000100      1 asked     ├───▶┃    │   GetRegion "c"
 10.000500  !!  2 said      ┃◀━━━┥    │   WRONG, too wide:
-                           ┃    ┃    │     region 13 v2
-                           ┃    ┃    │     ["a", m)
-                           ┃    ┃    │     (400|398 µs)
-10.000700                  │    │    │   ⋮ 1 other call, not
+                           │    │    │     region 13 v2
+                           │    │    │     ["a", m)
+                           │    │    │     (400|398 µs)
+10.000700                  │    │    │   … 1 other call, not
                            │    │    │     refused
 10.001000      3 used      ├────┼───▶┃   Get "k" to region
                            ┃    │    ┃     13 v2 (inside
                            ┃    │    ┃     what PD said) ← 2
 10.001300      4 refused   ┃◀╌╌╌┼╌╌╌✗┤   key out of region
-                           ┃    │    ┃     ["a", "g")
-                           ┃    │    ┃     (300|298 µs)
+                           │    │    │     ["a", "g")
+                           │    │    │     (300|298 µs)
 10.002000      5 lookup    ├───▶┃    │   GetRegion "k" ← 4
 10.002250      6 told      ┃◀╌╌╌┤    │   region 14 v1 ["g",
-                           ┃    ┃    │     m) (250|248 µs)
+                           │    │    │     m) (250|248 µs)
 10.002300      7 retry     ├────┼───▶│   Get "k" to region
                            │    │    │     14 v1: ok
                            │    │    │     (400|398 µs)
