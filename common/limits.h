@@ -192,6 +192,13 @@ inline constexpr size_t kMaxItemsPerComplaint = 16;
 inline constexpr size_t kMaxAskedKeys = 500'000;
 // Occurrences listed in one verdict; more are counted.
 inline constexpr size_t kMaxOccurrencesListed = 4096;
+// Buckets of time (17 ms at first) in which bounds of clocks are kept, of all pairs of hosts together, 150 bytes
+// each. When there are more all become twice as wide, and bounds in quiet moments a little looser: ten busy
+// pairs have room for seven minutes at 17 ms, for an hour at 0.13 s.
+inline constexpr size_t kMaxClockBuckets = 1u << 19;
+// Lines that describe one pair's clocks in a report; where a clock is so restless that there are more, they are
+// joined and their bounds grow.
+inline constexpr size_t kMaxClockLines = 256;
 
 // timeline ------------------------------------------------------------------------------------------------
 // Observations that one timeline looks at (about 400 bytes each); what is beyond is counted as not looked at.

@@ -61,6 +61,8 @@ class FrameSearch {
   void Drop(size_t count);
   // Takes back the last `count` bytes that were consumed since the last Append.
   void GiveBack(size_t count);
+  // They are still here.
+  bool CanGiveBack(size_t count) const { return count <= front_; }
   // Bytes skipped since the last call.
   // What all this takes.
   size_t memory() const {

@@ -270,7 +270,18 @@ void Http2Connection::ReplayPiece(const ConnectionRef& ref, int direction) {
   CountHeaders(d);
   if (!d.reader.failed()) return;
   shared_.counters.Add(Counter::kFramesMalformed);
-  d.search->GiveBack(d.reader.rejected().size());
+  if (d.search->CanGiveBack(d.reader.rejected().size())) {
+    d.search->GiveBack(d.reader.rejected().size());
+  } else {
+    // The frame began before anything was held (kBehind).
+    const std::unique_ptr<FrameSearch> rest = std::move(d.search);
+    Append(direction, d.reader.rejected_time(), d.reader.rejected());
+    while (rest->size() > 0) {
+      const Bytes next = rest->FrontPiece();
+      Append(direction, rest->front_time(), next);
+      rest->Consume(next.size());
+    }
+  }
   LoseFrames(ref, direction, time, 0);
   d.search->Restart();
 }

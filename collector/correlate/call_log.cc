@@ -107,6 +107,10 @@ uint32_t CallLog::Add(uint32_t agent_number, uint64_t call_id, const CallRecord&
       call.grpc_status.value_or(0) == 0) {
     o.flags |= kErrorFree;
   }
+  // Headers are bytes of unary calls alone (call_record.h).
+  const uint32_t not_whole = kRequestNotSeen | kResponseNotSeen | kGap | kCut | kMalformed |
+                             (call.kind == CallKind::kUnary ? kHeadersNotSeen : 0u);
+  if ((call.incomplete & not_whole) == 0) o.flags |= kStampsWhole;
   bool routed = false;
   if (call.request != nullptr) {
     for (const Route& route : call.request->routes) routed |= route.region_id != 0;
@@ -117,6 +121,10 @@ uint32_t CallLog::Add(uint32_t agent_number, uint64_t call_id, const CallRecord&
   }
   ConnectionUse& use = uses_[o.connection];
   use.from_start |= call.joined_at_start;
+  if (use.cluster_id == 0 && StartsWith(call.method, "/pdpb.PD/")) {
+    if (call.request != nullptr) use.cluster_id = call.request->cluster_id;
+    if (use.cluster_id == 0 && call.response != nullptr) use.cluster_id = call.response->cluster_id;
+  }
   if (call.client_known) {
     use.serves_pd |= StartsWith(call.method, "/pdpb.PD/") || StartsWith(call.method, "/routerpb.Router/");
     use.serves_tikv |= routed && StartsWith(call.method, "/tikvpb.Tikv/");

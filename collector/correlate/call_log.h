@@ -49,7 +49,7 @@ struct SeenConnection {
   friend auto operator<=>(const SeenConnection&, const SeenConnection&) = default;
 };
 
-enum ObservationFlag : uint8_t {
+enum ObservationFlag : uint16_t {
   kHasRequestId = 1,
   kRequestSeen = 2,
   kResponseSeen = 4,
@@ -58,9 +58,12 @@ enum ObservationFlag : uint8_t {
   kForwarded = 32,
   kClientKnown = 64,
   kErrorFree = 128,  // the response was seen whole and holds no error
+  // The first stamps of request and response are those of their very first bytes: comparable with the other
+  // end's.
+  kStampsWhole = 256,
 };
 
-// One observation of one call by one agent: 96 bytes, kept for every record.
+// One observation of one call by one agent: 88 bytes, kept for every record.
 struct Observation {
   int64_t req_first = kNoTime;  // the agent's clock
   int64_t resp_first = kNoTime;
@@ -77,7 +80,7 @@ struct Observation {
   uint16_t method = 0;
   uint16_t command = 0;
   CallKind kind = CallKind::kUnary;
-  uint8_t flags = 0;
+  uint16_t flags = 0;
 
   int64_t first() const { return req_first != kNoTime ? req_first : resp_first; }
   int64_t last() const { return resp_last != kNoTime ? resp_last : first(); }
@@ -99,6 +102,7 @@ struct ConnectionUse {
   bool serves_tikv = false;       // routed requests arrive there
   bool store_heartbeats = false;  // the client is a store
   bool from_start = false;
+  uint64_t cluster_id = 0;  // of the messages to and from a PD; 0: none was seen
   uint64_t unknown_calls = 0;
   int64_t first_unknown_ns = kNoTime;  // the observer's clock
 };

@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <tuple>
 
+#include "collector/correlate/clock_report.h"
 #include "collector/correlate/evidence.h"
 #include "collector/correlate/words.h"
 #include "common/limits.h"
@@ -88,6 +89,22 @@ class Sentence {
         return Tidb();
       case Reason::kTidbMalformed:
         return TidbMalformed();
+      case Reason::kTidbUnsorted:
+      case Reason::kTidbTwice:
+        return TidbOdd();
+      case Reason::kTidbReset:
+        return TidbReset();
+      case Reason::kTidbKeptOld:
+        return TidbKeptOld();
+      case Reason::kTikvEpochUnchecked:
+        return TikvUnchecked();
+      case Reason::kTikvLag:
+        return TikvLag();
+      case Reason::kTikvWentBack:
+        return TikvWentBack();
+      case Reason::kPdStale:
+      case Reason::kPdWentBack:
+        return PdBehind();
       case Reason::kTikvNarrow:
       case Reason::kTikvInsideBounds:
         return TikvRefused();
@@ -172,6 +189,12 @@ class Sentence {
       case FaceFault::Kind::kOverlap:
         return start + "lists " + RegionText(f.region) + ", " + RangeText(RangeOf(f.range)) +
                ", and then a region that overlaps it, " + RangeText(RangeOf(f.other_range)) + ".";
+      case FaceFault::Kind::kQuietHole:
+        return start + "leaves out " + RegionText(cause_.neighbour_region) +
+               ", which PD knew before and after: there is a hole after " + RegionText(f.region) + ", " +
+               RangeText(Range{RangeOf(f.range).end, RangeOf(f.other_range).start}) + ".";
+      case FaceFault::Kind::kTooMany:
+        return start + "lists more regions than were asked for.";
       case FaceFault::Kind::kMapLength:
         return start + "holds another number of regions than keys were asked for.";
       case FaceFault::Kind::kHole:
@@ -216,6 +239,69 @@ class Sentence {
   std::string TidbMalformed() const {
     return "TiDB is wrong: " + Asked() + " " + Client() + " sent a request to " + RegionText(cause_.region) +
            " with a range that ends before it begins: " + RequestText() + ".";
+  }
+
+  std::string TidbOdd() const {
+    const char* what = cause_.reason == Reason::kTidbTwice ? " that names it twice for the same place: "
+                                                           : " with ranges that are not in order: ";
+    return "TiDB is wrong: " + Asked() + " " + Client() + " sent a request to " + RegionText(cause_.region) +
+           what + RequestText() + ".";
+  }
+
+  std::string TidbReset() const {
+    return "TiDB is wrong: " + Asked() + " " + Client() + " sent " + RequestText() + " to " +
+           RegionText(cause_.region) + ", which spans " + RangeText(RangeOf(*cause_.region_case->truth)) +
+           " by all that was said; the connection was reset instead of an answer.";
+  }
+
+  // The newest version that was stated, with who said it and when; "" if nothing was kept of it.
+  std::string Newer(const char* joint) const {
+    if (!cause_.neighbour) return "";
+    return joint + scene_.Label(cause_.neighbour->said->speaker_host) + " had said version " +
+           std::to_string(cause_.neighbour_region.version) + " at " +
+           ClockText(cause_.neighbour->telling.ref_ns);
+  }
+
+  std::string PdBehind() const {
+    const bool back = cause_.reason == Reason::kPdWentBack;
+    std::string text = back ? "PD went back: " : "PD is behind: ";
+    if (!cause_.wrong.empty()) {
+      const ToldAt& w = cause_.wrong.front();
+      text +=
+          "at " + ClockText(w.telling.ref_ns) + " it told " + scene_.Label(w.said->listener_host) + " of ";
+    }
+    return text + RegionText(cause_.region) + Newer(", although ") + ".";
+  }
+
+  std::string TikvWentBack() const {
+    std::string text = "TiKV went back: ";
+    if (!cause_.wrong.empty()) {
+      const ToldAt& w = cause_.wrong.front();
+      text += "at " + ClockText(w.telling.ref_ns) + " " + scene_.Label(w.said->speaker_host) + " reported ";
+    }
+    return text + RegionText(cause_.region) + Newer(", although ") + ", and PD believed it.";
+  }
+
+  std::string TikvLag() const {
+    const int64_t from = scene_.ResponseTime(cause_.complaints.front().complaint->observation);
+    const int64_t to = scene_.ResponseTime(cause_.complaints.back().complaint->observation);
+    return "TiKV is behind: " + Server() + " refused " + std::to_string(cause_.complaints.size()) +
+           " requests to " + RegionText(cause_.region) + " from " + ClockText(from) + " to " + ClockText(to) +
+           ", being at an older version itself.";
+  }
+
+  std::string TikvUnchecked() const {
+    const Complaint& c = *lines_.First()->complaint;
+    std::string text = "TiKV is wrong: at " + ClockText(scene_.ResponseTime(c.observation)) + " " + Server() +
+                       " refused " + RequestText() + " of " + Client() + " in " + RegionText(cause_.region);
+    if (c.bounds != kNone) text += " as outside of " + RangeText(RangeOf(c.bounds));
+    return text + ", although it was at another version of the region itself and had to say that instead.";
+  }
+
+  std::string TidbKeptOld() const {
+    return "TiDB kept an old route: " + Asked() + " " + Client() + " sent " + RequestText() + " to " +
+           RegionText(cause_.region) + ", although " + Server() +
+           " had told it of a newer version on the same connection.";
   }
 
   std::string TikvRefused() const {
@@ -276,28 +362,39 @@ class Sentence {
   EvidenceWriter lines_;
 };
 
+// When the cause first showed itself, on the reference's clock.
+int64_t MomentOf(const Scene& scene, const Cause& cause) {
+  if (!cause.complaints.empty()) return scene.ResponseTime(cause.complaints.front().complaint->observation);
+  if (!cause.wrong.empty()) return cause.wrong.front().telling.ref_ns;
+  if (!cause.faults.empty()) return scene.ResponseTime(cause.faults.front()->observation);
+  return cause.served.empty() ? 0 : scene.ResponseTime(cause.served.front().observation);
+}
+
 // "clocks (tidb1 +0.2 ± 0.04 ms, ... against pd1)" for the machines that the cause touches.
 std::string ClocksText(const Scene& scene, const Cause& cause) {
   std::set<uint32_t> touched = {cause.client_host, scene.hosts.OfEndpoint(cause.server)};
   for (const ToldAt& w : cause.wrong) touched.insert(w.said->speaker_host);
   std::string text;
   const uint32_t reference = scene.pairing.reference_host();
+  if (reference == kNone) return "";
+  const int64_t at = MomentOf(scene, cause);
+  if (at <= 0) return "";
   std::vector<std::pair<std::string, uint32_t>> named;
   for (uint32_t h : touched) named.push_back({scene.Label(h), h});
   std::sort(named.begin(), named.end());
   for (const auto& [name, h] : named) {
     if (h == reference || !scene.hosts.Captured(h)) continue;
-    const ClockOfAgent& clock = scene.pairing.clock(scene.hosts[h].agents.front());
+    const auto clock = ClockAgainstReference(scene, h, at);
     char line[96];
-    if (clock.offset_ns) {
-      std::snprintf(line, sizeof line, " %+.3f ± %.3f ms", static_cast<double>(*clock.offset_ns) / 1e6,
-                    static_cast<double>(clock.error_ns) / 1e6);
+    if (clock) {
+      std::snprintf(line, sizeof line, " %+.3f ± %.3f ms", static_cast<double>(clock->value) / 1e6,
+                    static_cast<double>(clock->error()) / 1e6);
     } else {
       std::snprintf(line, sizeof line, " not related");
     }
     text += (text.empty() ? "" : ", ") + name + line;
   }
-  if (text.empty() || reference == kNone) return "";
+  if (text.empty()) return "";
   return "clocks (" + text + " against " + scene.Label(reference) + ")";
 }
 

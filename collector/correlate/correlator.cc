@@ -5,6 +5,7 @@
 #include <tuple>
 
 #include "collector/correlate/call_log.h"
+#include "collector/correlate/clock_report.h"
 #include "collector/correlate/conclusion.h"
 #include "collector/correlate/findings.h"
 #include "collector/correlate/hosts.h"
@@ -22,6 +23,7 @@ struct Correlator::State {
   RouteLedger ledger;
   Findings findings;
   std::vector<LossDescription> losses;
+  Graces graces;
 };
 
 namespace {
@@ -35,21 +37,7 @@ std::vector<HostReport> HostReports(const Scene& scene) {
     r.host = host.name;
     r.address = FormatAddress(host.address);
     r.role = host.role;
-    // Two captures of one machine share its clock: the one that is bound best speaks.
-    const ClockOfAgent* best = nullptr;
-    for (uint16_t a : host.agents) {
-      const ClockOfAgent& clock = scene.pairing.clock(a);
-      if (!clock.offset_ns) continue;
-      if (best == nullptr ||
-          std::pair(clock.error_ns, *clock.offset_ns) < std::pair(best->error_ns, *best->offset_ns)) {
-        best = &clock;
-      }
-    }
-    if (best != nullptr) {
-      r.clock_offset_ns = best->offset_ns;
-      r.offset_error_ns = best->error_ns;
-    }
-    if (scene.pairing.reference_host() != kNone) r.reference = scene.Label(scene.pairing.reference_host());
+    DescribeClock(scene, h, r);
     out.push_back(std::move(r));
   }
   std::sort(out.begin(), out.end(), [](const HostReport& a, const HostReport& b) {
@@ -107,7 +95,9 @@ void Count(const Scene& scene, InvestigationReport& report) {
 
 }  // namespace
 
-Correlator::Correlator() : state_(std::make_unique<State>()) {}
+Correlator::Correlator(const Graces& graces) : state_(std::make_unique<State>()) {
+  state_->graces = graces;
+}
 Correlator::~Correlator() = default;
 
 void Correlator::AddAgent(const AgentDescription& agent) {
@@ -129,14 +119,19 @@ void Correlator::AddLoss(const LossDescription& loss) {
 InvestigationReport Correlator::Judge() const {
   const HostTable hosts(state_->log);
   const Pairing pairing(state_->log, hosts);
-  Scene scene{state_->log, state_->ledger, state_->findings, state_->losses, hosts, pairing, {}};
+  Scene scene{state_->log, state_->ledger, state_->findings, state_->losses, hosts, pairing, {}, {}};
   std::set<uint32_t> stores;
   for (size_t c = 0; c < state_->log.connections().size(); ++c) {
-    if (state_->log.uses()[c].serves_tikv) stores.insert(state_->log.connections()[c].server);
+    const ConnectionUse& use = state_->log.uses()[c];
+    const SeenConnection& connection = state_->log.connections()[c];
+    if (use.serves_tikv) stores.insert(connection.server);
+    if (use.cluster_id == 0) continue;
+    scene.clusters[hosts.OfEndpoint(connection.client)].insert(use.cluster_id);
+    scene.clusters[hosts.OfEndpoint(connection.server)].insert(use.cluster_id);
   }
   scene.store_endpoints.assign(stores.begin(), stores.end());
 
-  correlate::Judge judge(scene);
+  correlate::Judge judge(scene, state_->graces);
   judge.Run();
   InvestigationReport report;
   for (const Cause* cause : judge.causes()) {
@@ -150,6 +145,7 @@ InvestigationReport Correlator::Judge() const {
   report.benign = judge.benign();
   report.complaints = judge.complaint_count();
   report.hosts = HostReports(scene);
+  report.clocks = ClockReports(scene);
   report.losses = LossReports(scene);
   for (const Host& host : hosts.hosts()) {
     if (host.agents.empty() && (host.role == "pd" || host.role == "tikv" || host.role == "tidb")) {

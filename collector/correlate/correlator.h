@@ -28,9 +28,19 @@ struct LossDescription {
   int64_t last_ns = 0;
 };
 
+// How long a component may go on by what it should know better, before that counts as its fault (tidb-wire.md
+// section 6, rules 7, 8 and 10).
+struct Graces {
+  int64_t pd_ns = 10'000'000'000;         // PD answers an older version than it was told, or had answered
+  int64_t follower_ns = 60'000'000'000;   // ... a PD to which no store reports itself
+  int64_t store_lag_ns = 60'000'000'000;  // a store is behind the version that its clients use
+  int64_t client_ns =
+      10'000'000'000;  // a client uses an older version than it was told on the same connection
+};
+
 class Correlator {
  public:
-  Correlator();
+  explicit Correlator(const Graces& graces = {});
   ~Correlator();
 
   void AddAgent(const AgentDescription& agent);

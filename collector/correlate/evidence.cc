@@ -45,7 +45,9 @@ Evidence EvidenceWriter::Line(uint32_t observation, uint32_t logical, int64_t t_
   e.method = scene_.log.ShortMethod(o);
   e.call_id = o.call_id;
   e.t_ns = t_ns == kNoTime ? 0 : t_ns;
-  e.ref_ns = t_ns == kNoTime ? 0 : scene_.pairing.ToReference(o.agent, t_ns);
+  if (t_ns != kNoTime) {
+    e.ref_ns = t_ns == o.first() ? scene_.RequestTime(observation) : scene_.ResponseTime(observation);
+  }
   e.region_id = cause_.region.region_id;
   e.version = cause_.region.version;
   return e;
@@ -68,6 +70,24 @@ Evidence EvidenceWriter::Statement(const ToldAt& told, const char* label) const 
   const RegionCase& c = *cause_.region_case;
   if (c.truth && *c.truth != told.said->range)
     e.note = DifferenceNote(r, scene_.ledger.ranges().Get(*c.truth));
+  return e;
+}
+
+Evidence EvidenceWriter::RouteSource(const ToldAt& told, const CaseComplaint& k) const {
+  Evidence e = Statement(told, "said");
+  const auto origin = judge_.OriginOf(cause_.region, scene_.ClientHost(k.complaint->observation), k.logical);
+  if (!origin || scene_.pairing.Logical(origin->by.observation) != told.telling.logical) return e;
+  std::string what;
+  if (origin->state == RouteOrigin::State::kOnce) {
+    what = "older than what its cache held: good for one call";
+  } else if (origin->state == RouteOrigin::State::kReplaced) {
+    what = "dropped from its cache at " + ClockText(origin->dropped_ns);
+    if (origin->replaced_by.region_id != 0) {
+      what += " for region " + std::to_string(origin->replaced_by.region_id) + " (version " +
+              std::to_string(origin->replaced_by.version) + ")";
+    }
+  }
+  if (!what.empty()) e.note += (e.note.empty() ? "" : "; ") + what;
   return e;
 }
 
@@ -188,7 +208,7 @@ std::vector<Evidence> EvidenceWriter::Lines() const {
     wrong_range = cause_.told_range;
   }
   if (k != nullptr) {
-    if (auto source = Source()) lines.push_back(Statement(*source, "said"));
+    if (auto source = Source()) lines.push_back(RouteSource(*source, *k));
   } else {
     // One statement proves a fault with its witnesses; where nothing is decided, all sides are told.
     for (const ToldAt& w : cause_.wrong) {
@@ -221,7 +241,9 @@ std::vector<Evidence> EvidenceWriter::Lines() const {
     // Observation of a statement about the neighbour: which region it is the statement itself tells.
     e.region_id = cause_.neighbour_region.region_id;
     e.version = cause_.neighbour_region.version;
-    e.note = "leaves no room for it";
+    const bool same_region = cause_.neighbour_region.region_id == cause_.region.region_id;
+    const bool hole = !cause_.faults.empty() && cause_.faults.front()->kind == FaceFault::Kind::kQuietHole;
+    e.note = same_region ? "a newer version" : hole ? "left out, though PD knew it" : "leaves no room for it";
     lines.push_back(std::move(e));
   }
   if (cause_.component == Component::kTikv) {

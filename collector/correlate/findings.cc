@@ -78,7 +78,9 @@ bool IsRangeComplaint(ErrorKind kind) {
 }
 
 void Findings::Add(const CallLog& log, RangeTable& ranges, uint32_t index, const CallRecord& call) {
-  if (!call.client_known || call.response == nullptr) return;
+  if (!call.client_known) return;
+  if (call.request != nullptr && !call.request->routes.empty()) CheckRequest(log, index, call);
+  if (call.response == nullptr) return;
   for (const ErrorFact& error : call.response->errors) AddError(log, ranges, index, call, error);
   if (!call.response->statements.empty() || !call.response->key_id_map.empty()) {
     CheckPdAnswer(log, ranges, index, call);
@@ -88,7 +90,7 @@ void Findings::Add(const CallLog& log, RangeTable& ranges, uint32_t index, const
 void Findings::AddError(const CallLog& log, RangeTable& ranges, uint32_t index, const CallRecord& call,
                         const ErrorFact& error) {
   if (IsRangeComplaint(error.kind)) {
-    AddComplaint(ranges, index, call, error);
+    AddComplaint(log, ranges, index, call, error);
     return;
   }
   if (!IsSetback(error.kind)) return;
@@ -109,7 +111,61 @@ void Findings::AddError(const CallLog& log, RangeTable& ranges, uint32_t index, 
   setbacks_.push_back(setback);
 }
 
-void Findings::AddComplaint(RangeTable& ranges, uint32_t index, const CallRecord& call,
+// Two parts of one request to TiFlash that read the same place twice; parts of one region that read different
+// places are legitimate, for small partitions share a region (incident 24).
+void Findings::CheckRequest(const CallLog& log, uint32_t index, const CallRecord& call) {
+  const MessageFacts& request = *call.request;
+  if (request.over_cap || request.parse_failed || (call.incomplete & kRequestDamaged) != 0 ||
+      odd_requests_.size() >= limits::kMaxComplaints) {
+    return;
+  }
+  if (call.reset && call.response == nullptr && request.routes.size() == 1 &&
+      request.routes.front().has_epoch && (call.incomplete & kCut) == 0) {
+    OddRequest odd{index, OddRequest::Kind::kReset, {}, {}};
+    odd.region = {request.routes.front().region_id, request.routes.front().version};
+    if (!ItemsOfRoute(request, 0, odd.items) || odd.items.empty()) return;
+    odd.items.resize(std::min(odd.items.size(), limits::kMaxItemsPerComplaint));
+    odd_requests_.push_back(std::move(odd));
+    return;
+  }
+  if (request.routes.size() < 2) return;
+  const std::string method = log.ShortMethod(log[index]);
+  if (!EndsWith(method, "BatchCoprocessor") && !EndsWith(method, "DispatchMPPTask")) return;
+  struct Part {
+    RegionVersion region;
+    std::string start, end;
+    uint16_t route;
+    auto operator<=>(const Part&) const = default;
+  };
+  std::vector<Part> parts;
+  for (const KeyItem& key : request.keys) {
+    if (!key.is_range || key.route >= request.routes.size()) continue;
+    const Route& route = request.routes[key.route];
+    if (route.kind != Route::Kind::kRegionInfo || route.region_id == 0) continue;
+    Part part{{route.region_id, route.version}, {}, {}, key.route};
+    if (!PhysicalForm(request, key, key.start, part.start)) return;
+    if (!key.end.empty() && !PhysicalForm(request, key, key.end, part.end)) return;
+    parts.push_back(std::move(part));
+  }
+  std::sort(parts.begin(), parts.end());
+  const Part* widest = nullptr;  // of this region so far
+  for (const Part& part : parts) {
+    if (widest == nullptr || widest->region != part.region) {
+      widest = &part;
+      continue;
+    }
+    const bool overlap = widest->end.empty() || part.start < widest->end;
+    if (overlap && widest->route != part.route) {
+      OddRequest odd{index, OddRequest::Kind::kTwice, part.region, {}};
+      odd.items.push_back({part.start, part.end, true});
+      odd_requests_.push_back(std::move(odd));
+      return;
+    }
+    if (!widest->end.empty() && (part.end.empty() || part.end > widest->end)) widest = &part;
+  }
+}
+
+void Findings::AddComplaint(const CallLog& log, RangeTable& ranges, uint32_t index, const CallRecord& call,
                             const ErrorFact& error) {
   Complaint c;
   c.observation = index;
@@ -131,6 +187,13 @@ void Findings::AddComplaint(RangeTable& ranges, uint32_t index, const CallRecord
       return Inverted(item, error.kind == ErrorKind::kInvertedRange);
     });
     c.item_count = static_cast<uint32_t>(items.size());
+    if (EndsWith(log.ShortMethod(log[index]), "Coprocessor")) {
+      for (size_t i = 1; i < items.size(); ++i) {
+        const Item& before = items[i - 1];
+        c.unsorted |=
+            items[i].is_range && before.is_range && (before.end.empty() || items[i].start < before.end);
+      }
+    }
     if (c.bounds != kNone) {
       const Range& bounds = ranges.Get(c.bounds);
       const auto inside = std::stable_partition(items.begin(), items.end(),
@@ -199,17 +262,23 @@ void Findings::CheckPdAnswer(const CallLog& log, RangeTable& ranges, uint32_t in
 void Findings::CheckScan(RangeTable& ranges, uint32_t index, const CallRecord& call,
                          uint32_t first_statement) {
   const auto& statements = call.response->statements;
+  if (call.request->limit != 0 && statements.size() > call.request->limit) {
+    AddFault(ranges, index, first_statement + static_cast<uint32_t>(call.request->limit),
+             statements[call.request->limit], FaceFault::Kind::kTooMany, {});
+  }
   for (size_t i = 1; i < statements.size(); ++i) {
     const RegionStatement& a = statements[i - 1];
     const RegionStatement& b = statements[i];
     if (a.source != StatementSource::kPdScanRegions || b.source != StatementSource::kPdScanRegions) return;
     const bool overlap = a.end.empty() || CompareBytes(b.start, a.end) < 0;
     const bool hole = !overlap && CompareBytes(b.start, a.end) > 0;
-    if (!overlap && !(hole && call.request->contain_all_key_range && call.request->keys.size() == 1))
-      continue;
+    if (!overlap && !(hole && call.request->keys.size() == 1)) continue;
     if (overlap && a.region_id == b.region_id && a.version == b.version) continue;  // told twice
     AddFault(ranges, index, first_statement + static_cast<uint32_t>(i - 1), a,
-             overlap ? FaceFault::Kind::kOverlap : FaceFault::Kind::kHole, a.end);
+             overlap                               ? FaceFault::Kind::kOverlap
+             : call.request->contain_all_key_range ? FaceFault::Kind::kHole
+                                                   : FaceFault::Kind::kQuietHole,
+             a.end);
     face_faults_.back().other_range = ranges.Intern(b.start, b.end);
   }
 }

@@ -41,6 +41,7 @@ struct Complaint {
   bool items_known = false;        // the request's keys were all read, and in physical form
   bool all_inside_bounds = false;  // ... and lie inside `bounds`
   bool inverted = false;           // the request holds a range whose start lies behind its end
+  bool unsorted = false;           // a coprocessor request's ranges overlap or are not in order
   uint32_t item_count = 0;
   std::vector<Item> items;  // those outside of `bounds` first, capped
 };
@@ -53,6 +54,8 @@ struct FaceFault {
     kOverlap,      // a scan's regions overlap or are not in order
     kMapLength,    // QueryRegion answered another number of keys than were asked
     kHole,         // a scan that promised to be whole has a hole
+    kTooMany,      // a scan answered more regions than were asked for
+    kQuietHole,    // a scan that promised nothing has a hole: a fault only if PD knew what belongs there
   };
   uint32_t observation = kNone;
   uint32_t statement = 0;  // n-th of the row
@@ -71,6 +74,16 @@ struct Setback {
   uint64_t server_version = 0;  // of EpochNotMatch; 0: the region was not among those named
 };
 
+// A request that is wrong on its face though nobody refused it: one that names a region twice for overlapping
+// ranges (rule 0), or a key that was never answered because its connection was reset (rule 14).
+struct OddRequest {
+  enum class Kind : uint8_t { kTwice, kReset };
+  uint32_t observation = kNone;
+  Kind kind = Kind::kTwice;
+  RegionVersion region;
+  std::vector<Item> items;
+};
+
 class Findings {
  public:
   void Add(const CallLog& log, RangeTable& ranges, uint32_t index, const CallRecord& call);
@@ -78,12 +91,15 @@ class Findings {
   const std::vector<Complaint>& complaints() const { return complaints_; }
   const std::vector<FaceFault>& face_faults() const { return face_faults_; }
   const std::vector<Setback>& setbacks() const { return setbacks_; }
+  const std::vector<OddRequest>& odd_requests() const { return odd_requests_; }
   uint64_t complaints_over_cap() const { return complaints_over_cap_; }
 
  private:
   void AddError(const CallLog& log, RangeTable& ranges, uint32_t index, const CallRecord& call,
                 const ErrorFact& error);
-  void AddComplaint(RangeTable& ranges, uint32_t index, const CallRecord& call, const ErrorFact& error);
+  void CheckRequest(const CallLog& log, uint32_t index, const CallRecord& call);
+  void AddComplaint(const CallLog& log, RangeTable& ranges, uint32_t index, const CallRecord& call,
+                    const ErrorFact& error);
   void CheckPdAnswer(const CallLog& log, RangeTable& ranges, uint32_t index, const CallRecord& call);
   void CheckScan(RangeTable& ranges, uint32_t index, const CallRecord& call, uint32_t first_statement);
   void CheckQuery(RangeTable& ranges, uint32_t index, const CallRecord& call, uint32_t first_statement);
@@ -93,6 +109,7 @@ class Findings {
   std::vector<Complaint> complaints_;
   std::vector<FaceFault> face_faults_;
   std::vector<Setback> setbacks_;
+  std::vector<OddRequest> odd_requests_;
   uint64_t complaints_over_cap_ = 0;
 };
 

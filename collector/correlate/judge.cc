@@ -23,17 +23,20 @@ constexpr int64_t kToldMarginNs = 5'000'000;
 
 // How often one PD's answers about the region changed from one range to another faster than stores report: a
 // heartbeat comes every minute, or at a change of the region, which would change its version.
-size_t Flips(const RegionCase& c, uint32_t pd_host) {
-  std::vector<std::tuple<int64_t, uint32_t>> answers;
+size_t Flips(const Scene& scene, const RegionCase& c, uint32_t pd_host) {
+  std::vector<std::tuple<int64_t, uint32_t, uint32_t>> answers;
   for (const Said& s : c.said) {
     if (!IsPdAnswer(s.source) || s.speaker_host != pd_host) continue;
-    for (const Telling& t : s.tellings) answers.push_back({t.ref_ns, s.range});
+    for (const Telling& t : s.tellings) answers.push_back({t.ref_ns, s.range, t.observation});
   }
   std::sort(answers.begin(), answers.end());
   size_t flips = 0;
   for (size_t i = 1; i < answers.size(); ++i) {
-    flips += std::get<1>(answers[i]) != std::get<1>(answers[i - 1]) &&
-             std::get<0>(answers[i]) - std::get<0>(answers[i - 1]) < kFasterThanReportsNs;
+    const auto& [before, range, observation] = answers[i - 1];
+    const auto& [after, next_range, next_observation] = answers[i];
+    // Seen from two machines, two answers at about the same time have no order, and are no flip.
+    flips += next_range != range && after - before < kFasterThanReportsNs &&
+             scene.Compare(scene.Answered(observation), scene.Answered(next_observation)) == Order::kBefore;
   }
   return flips;
 }
@@ -46,7 +49,11 @@ std::vector<Item> DisputedItems(const Complaint& k) {
 
 }  // namespace
 
-Judge::Judge(const Scene& scene) : scene_(scene), neighbours_(std::make_unique<NeighbourIndex>(scene)) {}
+Judge::Judge(const Scene& scene, const Graces& graces)
+    : scene_(scene),
+      graces_(graces),
+      neighbours_(std::make_unique<NeighbourIndex>(scene)),
+      history_(scene, graces) {}
 
 void Judge::Run() {
   BuildCases();
@@ -58,6 +65,9 @@ void Judge::Run() {
     if (!cause.region_case->pd_contradicts) FindRefutingNeighbour(cause);
   }
   JudgeSetbacks();
+  JudgeVersions();
+  JudgeOddRequests();
+  DoubtMixedClusters();
   Sort();
 }
 
@@ -108,7 +118,11 @@ void Judge::BuildCases() {
     if (best.complaint == nullptr || rank(k) < rank(*best.complaint)) best = {&k, l};
   }
   std::map<RegionVersion, std::vector<CaseComplaint>> by_region;
-  for (const auto& [key, k] : logical) by_region[k.complaint->region].push_back(k);
+  for (auto& [key, k] : logical) {
+    const uint32_t i = k.complaint->observation;
+    k.elsewhere = history_.ElsewhereDuring(scene_.ServerEndpoint(i), k.complaint->region, i).has_value();
+    by_region[k.complaint->region].push_back(k);
+  }
   for (const Complaint& k : scene_.findings.complaints()) on_connection_[scene_.At(k.observation).connection];
   if (!on_connection_.empty()) {
     for (uint32_t i = 0; i < scene_.log.observations().size(); ++i) {
@@ -178,7 +192,6 @@ void Judge::FindRefutingNeighbour(Cause& cause) {
 std::vector<ToldAt> Judge::ToldBefore(const RegionCase& c, uint32_t client_host, uint32_t logical) const {
   std::vector<ToldAt> out;
   const uint32_t request = scene_.Best(logical, View::kClient);
-  const int64_t asked = scene_.RequestTime(request);
   for (const Said& s : c.said) {
     if (s.listener_host != client_host || IsReportToPd(s.source) ||
         s.source == StatementSource::kPdSyncRegions) {
@@ -187,8 +200,7 @@ std::vector<ToldAt> Judge::ToldBefore(const RegionCase& c, uint32_t client_host,
     for (const Telling& t : s.tellings) {
       // The listener's side tells when it arrived.
       const uint32_t heard = scene_.Best(t.logical, View::kClient);
-      const int64_t at = scene_.ResponseTime(heard);
-      if (at != kNoTime && asked != kNoTime && at - asked > scene_.ClockSlack(heard, request)) continue;
+      if (scene_.Compare(scene_.Answered(heard), scene_.Asked(request)) == Order::kAfter) continue;
       out.push_back({&s, t});
     }
   }
@@ -243,6 +255,13 @@ Judge::Blame Judge::JudgeComplaint(const RegionCase& c, const CaseComplaint& k) 
   for (const ToldAt& t : told) {
     if (AllInside(items, range(t.said->range))) holding.push_back(t);
   }
+  // A store that is at another version itself has to say so, whatever the key (rule 6).
+  if (k.elsewhere && (!holding.empty() || told.empty())) {
+    blame.component = Component::kTikv;
+    blame.rule = "6";
+    blame.reason = Reason::kTikvEpochUnchecked;
+    return blame;
+  }
   // The range is known and holds the key: it does not matter what the client was told.
   if (c.truth && AllInside(items, range(*c.truth)) && *c.truth != complaint.bounds) {
     blame.component = Component::kTikv;
@@ -275,7 +294,7 @@ std::optional<Judge::Blame> Judge::BlamePd(const RegionCase& c, uint32_t range, 
   for (uint32_t pd : speakers) {
     const auto hidden = ReportsHidden(pd);
     if (hidden.empty()) continue;
-    if (Flips(c, pd) < kFlipsThatNoLossExplains) return std::nullopt;
+    if (Flips(scene_, c, pd) < kFlipsThatNoLossExplains) return std::nullopt;
     blame.certain = false;
     blame.weakened.insert(blame.weakened.end(), hidden.begin(), hidden.end());
   }
@@ -294,7 +313,8 @@ std::optional<Judge::Blame> Judge::BlamePd(const RegionCase& c, uint32_t range, 
     if (s.range == range && IsPdAnswer(s.source) && earlier(s, answered)) answered = &s.tellings.front();
   }
   if (reported == nullptr || answered == nullptr ||
-      reported->ref_ns + scene_.ClockSlack(reported->observation, answered->observation) > answered->ref_ns) {
+      scene_.Compare(scene_.Asked(reported->observation), scene_.Answered(answered->observation)) !=
+          Order::kBefore) {
     return std::nullopt;
   }
   blame.reason = Reason::kPdWrongRange;
@@ -362,14 +382,19 @@ bool Judge::AnsweredWithoutItsKey(const CaseComplaint& k, const std::vector<Item
   return false;
 }
 
-bool Judge::ToldBetween(const RegionVersion& region, uint32_t client_host, int64_t from, int64_t to) const {
+bool Judge::ToldBetween(const RegionVersion& region, uint32_t client_host, uint32_t from, uint32_t to) const {
   const auto entries = scene_.ledger.entries().find(region);
   if (entries == scene_.ledger.entries().end()) return false;
   for (const LedgerEntry& e : entries->second) {
     if (scene_.hosts.OfEndpoint(e.listener) != client_host) continue;
     for (const StatementUse& use : e.uses) {
-      const int64_t t = scene_.ResponseTime(use.observation);
-      if (t == kNoTime || (t >= from - kToldMarginNs && t <= to + kToldMarginNs)) return true;
+      // A little before the first request was sent counts, too: the client needs time to act.
+      Event told = scene_.Answered(use.observation);
+      if (told.t_ns == kNoTime) return true;
+      told.t_ns += kToldMarginNs;
+      if (scene_.Compare(told, scene_.Asked(from)) == Order::kBefore) continue;
+      told.t_ns -= 2 * kToldMarginNs;
+      if (scene_.Compare(told, scene_.Asked(to)) != Order::kAfter) return true;
     }
   }
   return false;
@@ -381,7 +406,6 @@ bool Judge::KnewBetter(const CaseComplaint& k, const std::vector<Item>& items) c
   const uint32_t q = k.complaint->observation;
   const auto on_connection = on_connection_.find(scene_.At(q).connection);
   if (on_connection == on_connection_.end()) return false;
-  const int64_t asked = scene_.RequestTime(q);
   const uint32_t client = scene_.ClientHost(q);
   auto holders = neighbours_->HoldersOf(items.front().start);
   if (holders.by_all.empty()) {
@@ -390,19 +414,20 @@ bool Judge::KnewBetter(const CaseComplaint& k, const std::vector<Item>& items) c
   }
   for (const RegionVersion& right : holders.by_all) {
     if (right.region_id == k.complaint->region.region_id) continue;
-    int64_t before = kNoTime;
-    int64_t after = kNoTime;
+    uint32_t before = kNone;
+    uint32_t after = kNone;
+    const auto sent = [&](uint32_t i) { return scene_.At(i).req_first; };
     for (uint32_t i : on_connection->second) {
       const Observation& o = scene_.At(i);
       if (o.agent != scene_.At(q).agent || o.region_id != right.region_id || o.version != right.version ||
           (o.flags & kErrorFree) == 0 || o.req_first == kNoTime) {
         continue;
       }
-      const int64_t t = scene_.RequestTime(i);
-      if (t < asked) before = std::max(before, t);
-      if (t > asked && (after == kNoTime || t < after)) after = t;
+      const Order order = scene_.Compare(scene_.Asked(i), scene_.Asked(q));
+      if (order == Order::kBefore && (before == kNone || sent(i) > sent(before))) before = i;
+      if (order == Order::kAfter && (after == kNone || sent(i) < sent(after))) after = i;
     }
-    if (before == kNoTime || after == kNoTime || after - before > kKnewBetterWithinNs) continue;
+    if (before == kNone || after == kNone || sent(after) - sent(before) > kKnewBetterWithinNs) continue;
     bool told = ToldBetween(k.complaint->region, client, before, after);
     for (const RegionVersion& place : holders.by_some)
       told = told || ToldBetween(place, client, before, after);
@@ -522,6 +547,15 @@ Judge::Blame Judge::JudgeWithoutRoute(const RegionCase& c, const CaseComplaint& 
         "and after, and was told nothing in between");
     return blame;
   }
+  if (k.complaint->unsorted) {
+    blame.decided = true;
+    blame.component = Component::kTidb;
+    blame.rule = "0";
+    blame.reason = Reason::kTidbUnsorted;
+    blame.certain = false;
+    blame.weakened.push_back("the answer that gave " + HostText(client) + " its route was not captured");
+    return blame;
+  }
   blame.suspects = {Component::kTidb, Component::kPd};
   blame.missing = hidden;
   if (hidden.empty()) {
@@ -627,6 +661,9 @@ void Judge::JudgeFaceFaults() {
   });
   for (const FaceFault* fault : order) {
     const FaceFault& f = *fault;
+    RegionVersion left_out;
+    std::optional<ToldAt> knew;
+    if (f.kind == FaceFault::Kind::kQuietHole && !(knew = LeftOut(f, left_out))) continue;
     const RegionCase* c = CaseOf(f.region);
     const uint32_t client = scene_.ClientHost(f.observation);
     Cause* cause = PdCauseOf(client, f.region);
@@ -642,8 +679,16 @@ void Judge::JudgeFaceFaults() {
       if (f.kind == FaceFault::Kind::kHole) {
         blame.certain = false;
         blame.weakened.push_back("a split that was not yet reported to PD leaves a hole for a moment");
+      } else if (knew) {
+        blame.certain = false;
+        blame.weakened.push_back(
+            "PD may have dropped the region for a moment for a report that was not seen");
       }
       cause = &CauseFor(*c, blame, client, scene_.ServerEndpoint(f.observation));
+      if (knew) {
+        cause->neighbour = knew;
+        cause->neighbour_region = left_out;
+      }
     }
     cause->faults.push_back(&f);
   }

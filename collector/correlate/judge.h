@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <map>
 #include <memory>
 #include <optional>
@@ -11,8 +12,10 @@
 #include <string>
 #include <vector>
 
+#include "collector/correlate/history.h"
 #include "collector/correlate/region_case.h"
 #include "collector/correlate/report_model.h"
+#include "collector/correlate/route_cache.h"
 #include "collector/correlate/scene.h"
 
 namespace keytrail::correlate {
@@ -30,13 +33,22 @@ enum class Reason : uint8_t {
   kPdFaceFault,          // PD's answer does not fit its own question
   kTidbOutsideRoute,     // the client knew the range and asked for a key outside of it
   kTidbMalformed,        // an inverted range
+  kTidbUnsorted,         // ranges that overlap or are not in order
+  kTidbTwice,            // one request names a region twice for overlapping ranges
+  kTidbReset,            // a key outside of the route, and the connection was reset instead of an answer
+  kTidbKeptOld,          // it was told a newer version on the same connection, and used the old one
   kTidbKnewBetter,       // its own requests show that its cache held the right route
   kTidbNeverTold,        // nobody told the client that the region holds the key
   kTikvNarrow,           // the store refused a key that the region holds
   kTikvInsideBounds,     // ... by bounds that hold the key
   kTikvToldWrong,        // the store stated a range that is not the region's
   kTikvContradictsItself,
-  kTikvServedOutside,  // the store answered a key that it says the region does not hold
+  kTikvServedOutside,   // the store answered a key that it says the region does not hold
+  kTikvEpochUnchecked,  // the store was at another version itself, and should have said so first
+  kTikvLag,             // the store is behind for longer than it may be
+  kTikvWentBack,        // the store reported an older version again, and PD believed it
+  kPdStale,             // PD answers an older version than it was told
+  kPdWentBack,          // ... than it had answered itself
   kUndecided,
 };
 
@@ -59,7 +71,7 @@ struct Cause {
   std::vector<ToldAt> wrong;  // wrong statements
   std::vector<const FaceFault*> faults;
   std::vector<ServedOutside> served;
-  std::optional<ToldAt> neighbour;  // PD's own words about a neighbour that refute it
+  std::optional<ToldAt> neighbour;  // a statement about another region or version that refutes it
   RegionVersion neighbour_region;
 };
 
@@ -68,13 +80,16 @@ bool HidesMessages(const std::string& kind);
 
 class Judge {
  public:
-  explicit Judge(const Scene& scene);
+  Judge(const Scene& scene, const Graces& graces);
   // Fills causes(); they and their cases live as long as the judge.
   void Run();
   const std::vector<const Cause*>& causes() const { return sorted_; }
   const std::map<std::string, uint64_t>& benign() const { return benign_; }
   uint64_t complaint_count() const { return complaint_count_; }
 
+  // How the client's region cache came to the route of this request.
+  std::optional<RouteOrigin> OriginOf(const RegionVersion& region, uint32_t client_host,
+                                      uint32_t logical) const;
   // Statements about the region that reached the client's machine before the request, newest first.
   std::vector<ToldAt> ToldBefore(const RegionCase& c, uint32_t client_host, uint32_t logical) const;
 
@@ -106,11 +121,24 @@ class Judge {
   // The client sent other requests to the region that does hold the key, on the same connection before and
   // after, and nobody told it anything about that place in between: its cache held the right route.
   bool KnewBetter(const CaseComplaint& k, const std::vector<Item>& items) const;
-  bool ToldBetween(const RegionVersion& region, uint32_t client_host, int64_t from, int64_t to) const;
+  // Between the requests `from` and `to`, or nearly, or at a time that cannot be told from that.
+  bool ToldBetween(const RegionVersion& region, uint32_t client_host, uint32_t from, uint32_t to) const;
   bool AnsweredWithoutItsKey(const CaseComplaint& k, const std::vector<Item>& items) const;
   void JudgeStatements(const RegionCase& c);
   void JudgeFaceFaults();
   void JudgeSetbacks();
+  // Rules 7, 8 and 10: who goes on for too long by what it should know better (versions.cc).
+  void JudgeVersions();
+  void JudgeRelapses();
+  void JudgeLag();
+  void JudgeKeptOld();
+  void JudgeOddRequests();
+  void DoubtMixedClusters();
+  const RegionCase& CaseFor(const RegionVersion& region);
+  std::optional<ToldAt> AsTold(const RegionVersion& region, const Mention& mention);
+  // A region that PD knew before and after the answer, and left out of it.
+  std::optional<ToldAt> LeftOut(const FaceFault& fault, RegionVersion& region);
+  const CaseComplaint& MakeComplaint(const Setback& setback);
   // PD's statement about a neighbour that leaves no room for the range that the cause is about.
   void FindRefutingNeighbour(Cause& cause);
   Cause& CauseFor(const RegionCase& c, const Blame& blame, uint32_t client_host, uint32_t server);
@@ -134,7 +162,13 @@ class Judge {
   uint32_t ServingEndpoint(uint32_t host, uint32_t otherwise) const;
 
   const Scene& scene_;
+  const Graces graces_;
   std::unique_ptr<NeighbourIndex> neighbours_;
+  VersionHistory history_;
+  // Complaints that are none by their text: refusals by version, requests that were not answered.
+  std::deque<Complaint> made_complaints_;
+  std::deque<CaseComplaint> made_;
+  mutable std::map<uint32_t, RouteCache> route_caches_;  // by client, made when they are asked for
   std::map<RegionVersion, RegionCase> cases_;
   std::map<std::string, Cause> causes_;  // by everything that groups
   std::map<RegionVersion, std::vector<Cause*>> causes_of_region_;

@@ -1,7 +1,6 @@
 #include "collector/correlate/pairing.h"
 
 #include <algorithm>
-#include <map>
 #include <tuple>
 
 namespace keytrail::correlate {
@@ -12,16 +11,8 @@ namespace {
 constexpr int64_t kPairWithinNs = 5'000'000'000;
 // For messages without an id, where neighbours look alike.
 constexpr int64_t kMessagePairWithinNs = 200'000'000;
-// A pair whose bounds lie further than this outside of the median is not a pair.
-constexpr int64_t kOutlierNs = 10'000'000;
-
 // Neighbours looked at before a view is said to be alone.
 constexpr size_t kMostCandidates = 64;
-
-struct Bounds {
-  int64_t low = 0;
-  int64_t high = 0;
-};
 
 auto KeyOf(const Observation& o) {
   // A stream's messages go one way each, and the two ways overtake each other.
@@ -39,10 +30,11 @@ bool SizesAgree(const Observation& a, const Observation& b) {
 
 }  // namespace
 
-Pairing::Pairing(const CallLog& log, const HostTable& hosts) : log_(log), hosts_(hosts) {
+Pairing::Pairing(const CallLog& log, const HostTable& hosts)
+    : log_(log), hosts_(hosts), clocks_(static_cast<uint32_t>(hosts.hosts().size())) {
   SortGroups();
-  clocks_.resize(log.agents().size());
-  EstimateClocks();
+  FeedClocks();
+  SpreadClocks();
   Assign();
 }
 
@@ -65,110 +57,82 @@ void Pairing::SortGroups() {
   }
 }
 
-void Pairing::EstimateClocks() {
-  std::map<std::pair<uint16_t, uint16_t>, std::vector<Bounds>> by_pair;
+void Pairing::FeedClocks() {
   for (const Group& g : groups_) {
     const size_t n = g.end - g.begin;
     if (n < 2 || n > log_.agents().size()) continue;
     const Observation* client = nullptr;
     const Observation* server = nullptr;
     bool simple = true;
+    // Of two captures of one machine the one that saw the call first, for any order of input.
+    const auto earlier = [](const Observation& a, const Observation* b) {
+      return b == nullptr || std::tuple(a.req_first, a.resp_first, a.call_id) <
+                                 std::tuple(b->req_first, b->resp_first, b->call_id);
+    };
     for (uint32_t i = g.begin; i < g.end; ++i) {
       const Observation& o = log_[order_[i]];
       if (i > g.begin && log_[order_[i - 1]].agent == o.agent) simple = false;
       const SeenConnection& c = log_.connection_of(o);
       const uint32_t host = hosts_.OfAgent(o.agent);
       if (host == kNone) continue;
-      if (host == hosts_.OfEndpoint(c.client)) client = &o;
-      if (host == hosts_.OfEndpoint(c.server)) server = &o;
+      if (host == hosts_.OfEndpoint(c.client) && earlier(o, client)) client = &o;
+      if (host == hosts_.OfEndpoint(c.server) && earlier(o, server)) server = &o;
     }
-    if (!simple || client == nullptr || server == nullptr || client == server) continue;
-    if (client->req_first == kNoTime || server->req_first == kNoTime || client->resp_last == kNoTime ||
-        server->resp_first == kNoTime || client->resp_first == kNoTime) {
+    if (!simple || client == nullptr || server == nullptr) continue;
+    const uint32_t from = hosts_.OfAgent(client->agent);
+    const uint32_t to = hosts_.OfAgent(server->agent);
+    if (from == to || (client->flags & server->flags & kStampsWhole) == 0 || !SizesAgree(*client, *server)) {
       continue;
     }
-    by_pair[{client->agent, server->agent}].push_back(
-        {server->resp_first - client->resp_first, server->req_first - client->req_first});
-  }
-  std::vector<Edge> edges;
-  for (auto& [pair, bounds] : by_pair) {
-    std::vector<int64_t> middles;
-    middles.reserve(bounds.size());
-    for (const Bounds& b : bounds) middles.push_back(b.low + (b.high - b.low) / 2);
-    std::nth_element(middles.begin(), middles.begin() + middles.size() / 2, middles.end());
-    const int64_t median = middles[middles.size() / 2];
-    std::optional<Bounds> meet;
-    std::optional<Bounds> narrowest;
-    uint64_t used = 0;
-    for (const Bounds& b : bounds) {
-      if (b.low > b.high || median < b.low - kOutlierNs || median > b.high + kOutlierNs) continue;
-      ++used;
-      if (!narrowest ||
-          std::pair(b.high - b.low, b.low) < std::pair(narrowest->high - narrowest->low, narrowest->low)) {
-        narrowest = b;
-      }
-      meet = meet ? Bounds{std::max(meet->low, b.low), std::min(meet->high, b.high)} : b;
+    if (client->req_first == kNoTime || server->req_first == kNoTime || client->resp_first == kNoTime ||
+        server->resp_first == kNoTime) {
+      continue;
     }
-    if (!meet) continue;
-    // Bounds that do not meet mean that the clocks moved against each other; the best single pair then.
-    const Bounds& use = meet->low <= meet->high ? *meet : *narrowest;
-    const int64_t width = use.high - use.low;
-    const int64_t apart = meet->low <= meet->high ? 0 : meet->low - meet->high;
-    edges.push_back({pair.first, pair.second, use.low + width / 2, (width + 1) / 2 + apart, used});
+    clocks_.Add(from, to, {client->req_first, server->req_first, server->resp_first, client->resp_first});
   }
-  SpreadClocks(edges);
 }
 
-void Pairing::SpreadClocks(const std::vector<Edge>& edges) {
+void Pairing::SpreadClocks() {
   // The reference: a captured PD, else the captured host with the most pairs; the lower address of equals.
-  std::vector<uint64_t> pairs(hosts_.hosts().size());
-  for (const Edge& e : edges) {
-    pairs[hosts_.OfAgent(e.client_agent)] += e.pairs;
-    pairs[hosts_.OfAgent(e.server_agent)] += e.pairs;
-  }
-  for (uint32_t h = 0; h < hosts_.hosts().size(); ++h) {
+  const auto hosts = static_cast<uint32_t>(hosts_.hosts().size());
+  std::vector<uint32_t> by_address(hosts);
+  for (uint32_t h = 0; h < hosts; ++h) by_address[h] = h;
+  std::sort(by_address.begin(), by_address.end(),
+            [&](uint32_t a, uint32_t b) { return hosts_[a].address < hosts_[b].address; });
+  std::vector<uint32_t> rank(hosts);
+  for (uint32_t n = 0; n < hosts; ++n) rank[by_address[n]] = n;
+  const auto preference = [&](uint32_t h) {
+    return std::tuple(hosts_[h].role != "pd", ~clocks_.Calls(h), rank[h]);
+  };
+  for (uint32_t h : by_address) {
     if (!hosts_.Captured(h)) continue;
-    if (reference_host_ == kNone) {
-      reference_host_ = h;
-      continue;
-    }
-    const auto rank = [&](uint32_t x) {
-      return std::tuple(hosts_[x].role != "pd", ~pairs[x], hosts_[x].address);
-    };
-    if (rank(h) < rank(reference_host_)) reference_host_ = h;
+    if (reference_host_ == kNone || preference(h) < preference(reference_host_)) reference_host_ = h;
   }
-  if (reference_host_ == kNone) return;
-  for (uint16_t a : hosts_[reference_host_].agents) clocks_[a].offset_ns = 0;
-  // Every other agent along the path of least error (Bellman-Ford; agents are few).
-  for (size_t round = 0; round < clocks_.size(); ++round) {
-    bool changed = false;
-    const auto relax = [&](uint16_t from, uint16_t to, int64_t offset, int64_t error) {
-      if (!clocks_[from].offset_ns) return;
-      const int64_t total = clocks_[from].error_ns + error;
-      const int64_t through = *clocks_[from].offset_ns + offset;
-      if (clocks_[to].offset_ns &&
-          std::pair(clocks_[to].error_ns, *clocks_[to].offset_ns) <= std::pair(total, through)) {
-        return;
-      }
-      clocks_[to].offset_ns = through;
-      clocks_[to].error_ns = total;
-      changed = true;
-    };
-    for (const Edge& e : edges) {
-      relax(e.client_agent, e.server_agent, e.offset, e.error);
-      relax(e.server_agent, e.client_agent, -e.offset, e.error);
-    }
-    if (!changed) break;
-  }
+  if (reference_host_ != kNone) clocks_.Spread(reference_host_, rank);
+}
+
+std::optional<OffsetClaim> Pairing::Clock(uint16_t agent, int64_t t) const {
+  const uint32_t host = hosts_.OfAgent(agent);
+  if (host == kNone || reference_host_ == kNone || t == kNoTime) return std::nullopt;
+  return clocks_.ToReference(host, t);
 }
 
 int64_t Pairing::ToReference(uint16_t agent, int64_t t) const {
   if (t == kNoTime) return t;
-  return std::clamp(t - clocks_[agent].offset_ns.value_or(0), int64_t{0}, kTimeEnd - 1);
+  const auto clock = Clock(agent, t);
+  return std::clamp(t + (clock ? clock->value : 0), int64_t{0}, kTimeEnd - 1);
 }
 
 void Pairing::Assign() {
   logical_.assign(log_.observations().size(), kNone);
+  corrected_.resize(log_.observations().size());
+  for (uint32_t i = 0; i < corrected_.size(); ++i) {
+    const Observation& o = log_[i];
+    const auto clock = Clock(o.agent, o.first());
+    corrected_[i] = {o.first(), -1};
+    if (clock)
+      corrected_[i] = {std::clamp(o.first() + clock->value, int64_t{0}, kTimeEnd - 1), clock->error()};
+  }
   for (const Group& g : groups_) AssignGroup({order_.data() + g.begin, order_.data() + g.end});
   first_member_.assign(count_ + 1, 0);
   for (uint32_t l : logical_) ++first_member_[l + 1];
@@ -183,7 +147,9 @@ void Pairing::AssignGroup(std::span<const uint32_t> group) {
   std::vector<uint32_t> calls;  // representative observations
   const bool has_id = (log_[group[0]].flags & kHasRequestId) != 0 || log_[group[0]].kind == CallKind::kUnary;
   const int64_t within = has_id ? kPairWithinNs : kMessagePairWithinNs;
-  const auto time = [&](uint32_t i) { return ToReference(log_[i].agent, log_[i].first()); };
+  const auto time = [&](uint32_t i) { return corrected_[i].t; };
+  // Its time says something: the clock is known well enough.
+  const auto timed = [&](uint32_t i) { return corrected_[i].error >= 0 && corrected_[i].error < within / 2; };
   for (size_t begin = 0; begin < group.size();) {
     size_t end = begin + 1;
     while (end < group.size() && log_[group[end]].agent == log_[group[begin]].agent) ++end;
@@ -192,9 +158,9 @@ void Pairing::AssignGroup(std::span<const uint32_t> group) {
     for (size_t i = begin; i < end; ++i) {
       const uint32_t o = group[i];
       // Without a common clock only the order is left.
-      const bool clocks_related = !calls.empty() && clocks_[log_[o].agent].offset_ns.has_value();
+      const bool clocks_related = !calls.empty() && timed(o);
       // What lies too far back for this one does for all that follow.
-      while (clocks_related && next < calls.size() && clocks_[log_[calls[next]].agent].offset_ns &&
+      while (clocks_related && next < calls.size() && timed(calls[next]) &&
              time(o) - time(calls[next]) >= within) {
         ++next;
       }
@@ -205,7 +171,7 @@ void Pairing::AssignGroup(std::span<const uint32_t> group) {
           at = calls.size();
           break;
         }
-        const bool related = clocks_related && clocks_[log_[calls[at]].agent].offset_ns.has_value();
+        const bool related = clocks_related && timed(calls[at]);
         const int64_t behind = time(o) - time(calls[at]);
         const bool near = !related || (behind < within && behind > -within);
         if (near && SizesAgree(log_[o], log_[calls[at]])) break;

@@ -10,9 +10,6 @@ namespace {
 // Looking back for ranges that start before a place and reach into it stops after so many.
 constexpr size_t kMostLookedBack = 64;
 
-// Corrected clocks of machines in one network agree to better than this.
-constexpr int64_t kClockMarginNs = 1'000'000;
-
 View SpeakerSide(StatementSource source) {
   return IsReportToPd(source) ? View::kClient : View::kServer;
 }
@@ -188,11 +185,9 @@ bool MayBeReportedBetween(const Scene& scene, const RegionCase& c, uint32_t rang
     if (!IsReportToPd(report.source) || report.range != range) continue;
     if (report.count != report.tellings.size()) return true;
     for (const Telling& telling : report.tellings) {
-      if (telling.ref_ns == kNoTime) return true;
-      const int64_t after = scene.ClockSlack(telling.observation, first.observation);
-      const int64_t before = scene.ClockSlack(telling.observation, last.observation);
-      if (telling.ref_ns + after >= scene.RequestTime(first.observation) &&
-          telling.ref_ns <= last.ref_ns + before) {
+      const Event told = scene.Asked(telling.observation);
+      if (scene.Compare(told, scene.Asked(first.observation)) != Order::kBefore &&
+          scene.Compare(told, scene.Answered(last.observation)) != Order::kAfter) {
         return true;
       }
     }
@@ -212,10 +207,10 @@ bool MovedOnByItself(const Scene& scene, const RegionCase& c) {
       }
       const Telling& first = earlier.tellings.front();
       const Telling& last = later.tellings.back();
-      if (first.ref_ns == kNoTime || last.ref_ns == kNoTime) continue;
       // Answered before the other was even asked for.
-      const int64_t asked = scene.RequestTime(last.observation);
-      if (first.ref_ns + scene.ClockSlack(first.observation, last.observation) >= asked) continue;
+      if (scene.Compare(scene.Answered(first.observation), scene.Asked(last.observation)) != Order::kBefore) {
+        continue;
+      }
       if (!MayBeReportedBetween(scene, c, later.range, first, last)) return true;
     }
   }
@@ -303,53 +298,116 @@ NeighbourIndex::Moments NeighbourIndex::PdMoments(const RegionVersion& region) c
   const auto it = scene_.ledger.entries().find(region);
   if (it == scene_.ledger.entries().end()) return out;
   for (const LedgerEntry& e : it->second) {
-    if (IsReportToPd(e.source)) {
-      for (const StatementUse& use : e.uses) out.reports.push_back(scene_.RequestTime(use.observation));
-      continue;
-    }
-    if (!IsPdAnswer(e.source)) continue;
     for (const StatementUse& use : e.uses) {
-      if (!scene_.pairing.clock(scene_.At(use.observation).agent).offset_ns) continue;  // an unrelated clock
-      const int64_t asked = scene_.RequestTime(use.observation);
-      const int64_t answered = scene_.ResponseTime(use.observation);
-      if (scene_.At(use.observation).req_first != kNoTime && answered != kNoTime) {
-        out.answers.push_back({asked, answered});
+      const Event asked = scene_.Asked(use.observation);
+      if (IsReportToPd(e.source)) {
+        out.reports.push_back(asked);
+      } else if (IsPdAnswer(e.source) && scene_.At(use.observation).req_first != kNoTime) {
+        out.answers.push_back({scene_.RequestTime(use.observation), scene_.At(use.observation).call_id, asked,
+                               scene_.Answered(use.observation)});
       }
     }
   }
-  std::sort(out.answers.begin(), out.answers.end());
-  std::sort(out.reports.begin(), out.reports.end());
+  std::sort(out.answers.begin(), out.answers.end(), [](const Answer& a, const Answer& b) {
+    return std::tie(a.asked_ref_ns, a.call_id) < std::tie(b.asked_ref_ns, b.call_id);
+  });
   return out;
+}
+
+bool NeighbourIndex::HeldAround(const Moments& a, const Moments& b) const {
+  const auto surely_before = [&](const Event& x, const Event& y) {
+    return scene_.Compare(x, y) == Order::kBefore;
+  };
+  const Event first = a.answers.front().answered;
+  std::vector<Event> reports;  // that may have come after the first answer
+  for (const Event& r : a.reports) {
+    if (!surely_before(r, first)) reports.push_back(r);
+  }
+  for (const Answer& other : b.answers) {
+    if (!surely_before(first, other.asked)) continue;
+    const auto again = std::find_if(a.answers.rbegin(), a.answers.rend(),
+                                    [&](const Answer& x) { return !surely_before(other.answered, x.asked); });
+    if (again == a.answers.rbegin()) continue;
+    const Event last = std::prev(again)->answered;
+    if (std::all_of(reports.begin(), reports.end(), [&](const Event& r) { return surely_before(last, r); })) {
+      return true;
+    }
+  }
+  return false;
 }
 
 std::optional<RegionVersion> NeighbourIndex::Refutes(const RegionVersion& region, const Range& range) const {
   if (!one_pd_) return std::nullopt;
   const Moments own = PdMoments(region);
   if (own.answers.empty()) return std::nullopt;
-  // PD answered with `a` both before `b` was asked for and after it was answered: it held both.
-  const auto around = [](const Moments& a, const Moments& b) {
-    int64_t first = a.answers.front().second;
-    for (const auto& [asked, answered] : a.answers) first = std::min(first, answered);
-    for (const auto& [asked, answered] : b.answers) {
-      if (first + kClockMarginNs >= asked) continue;
-      const auto again =
-          std::lower_bound(a.answers.begin(), a.answers.end(),
-                           std::pair(answered + kClockMarginNs, std::numeric_limits<int64_t>::min()));
-      if (again == a.answers.end()) continue;
-      const auto report = std::lower_bound(a.reports.begin(), a.reports.end(), first - kClockMarginNs);
-      if (report == a.reports.end() || *report > again->second + kClockMarginNs) return true;
-    }
-    return false;
-  };
   std::optional<RegionVersion> found;
   ForEachOverlap(range, [&](const Place& p) {
     if (p.region.region_id == region.region_id || (found && *found <= p.region)) return;
     if (!OverlapsAll(p.region, range)) return;
     const Moments other = PdMoments(p.region);
-    if (other.answers.empty() || (!around(own, other) && !around(other, own))) return;
+    if (other.answers.empty() || (!HeldAround(own, other) && !HeldAround(other, own))) return;
     found = p.region;
   });
   return found;
+}
+
+std::optional<RegionVersion> NeighbourIndex::KnownAround(const Range& hole, uint32_t lookup) const {
+  // A report takes a moment until the tree holds it. One that was disputed a while ago may still be so:
+  // stores repeat theirs every minute.
+  constexpr int64_t kSettledNs = 1'000'000'000;
+  constexpr int64_t kDisputedForNs = 120'000'000'000;
+  if (!one_pd_ || scene_.At(lookup).req_first == kNoTime) return std::nullopt;
+  const Event asked = scene_.Asked(lookup);
+  const Event answered = scene_.Answered(lookup);
+  std::optional<RegionVersion> found;
+  ForEachOverlap(hole, [&](const Place& p) {
+    if ((found && *found <= p.region) || !OverlapsAll(p.region, hole)) return;
+    // Told with two ranges, it may have been dropped for a neighbour that one of them overlaps.
+    const auto& entries = scene_.ledger.entries().at(p.region);
+    if (std::any_of(entries.begin(), entries.end(),
+                    [&](const LedgerEntry& e) { return e.range != entries.front().range; })) {
+      return;
+    }
+    std::optional<Event> before;  // the last one
+    const auto knew = [&](const Event& event) {
+      if (!before || scene_.Compare(*before, event) == Order::kBefore) before = event;
+    };
+    bool after = false;
+    for (const Answer& answer : PdMoments(p.region).answers) {
+      if (scene_.Compare(answer.answered, asked) == Order::kBefore) knew(answer.answered);
+      after |= scene_.Compare(answered, answer.asked) == Order::kBefore;
+    }
+    // A split report is only logged by PD: its tree grows by heartbeats.
+    for (const LedgerEntry& e : entries) {
+      if (e.source != StatementSource::kHeartbeat) continue;
+      for (const StatementUse& use : e.uses) {
+        const Event report = scene_.Asked(use.observation);
+        if (scene_.Compare(report, {lookup, asked.t_ns - kSettledNs}) == Order::kBefore) knew(report);
+      }
+    }
+    if (!before || !after) return;
+    const Event from{before->observation, before->t_ns - kDisputedForNs};
+    if (!MayBeDropped(p.region, Range{p.start, p.end}, from, asked)) found = p.region;
+  });
+  return found;
+}
+
+// A report of another region of this place drops the one that is there from PD's tree.
+bool NeighbourIndex::MayBeDropped(const RegionVersion& region, const Range& range, const Event& from,
+                                  const Event& to) const {
+  bool may = false;
+  ForEachOverlap(range, [&](const Place& p) {
+    if (may || p.region.region_id == region.region_id) return;
+    for (const LedgerEntry& e : scene_.ledger.entries().at(p.region)) {
+      if (!IsReportToPd(e.source)) continue;
+      may |= e.count > e.uses.size();  // those that were not kept may be in between
+      for (const StatementUse& use : e.uses) {
+        const Event report = scene_.Asked(use.observation);
+        may |= scene_.Compare(report, from) != Order::kBefore && scene_.Compare(to, report) != Order::kBefore;
+      }
+    }
+  });
+  return may;
 }
 
 std::pair<int64_t, int64_t> NeighbourIndex::Spoken(const RegionVersion& region) const {
@@ -419,7 +477,7 @@ RegionCase BuildCase(const Scene& scene, const NeighbourIndex& neighbours, const
     if (served_at.size() == 1) stated.insert({*served_at.begin(), s.range});
   }
   for (const CaseComplaint& k : c.complaints) {
-    if (k.complaint->bounds == kNone) continue;
+    if (k.complaint->bounds == kNone || k.elsewhere) continue;
     c.tikv_ranges.insert(k.complaint->bounds);
     stated.insert({scene.ServerEndpoint(k.complaint->observation), k.complaint->bounds});
   }

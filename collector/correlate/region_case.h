@@ -36,6 +36,7 @@ struct Said {
 struct CaseComplaint {
   const Complaint* complaint = nullptr;
   uint32_t logical = kNone;
+  bool elsewhere = false;  // the store was at another version: its bounds are not this version's
 };
 
 // A key that a server answered although it says that the region does not hold it.
@@ -77,6 +78,9 @@ class NeighbourIndex {
   // store reported the region anew in between, which puts it back.) Versions prove nothing here: a store may
   // give the new half of a split a version of its own (unistore does).
   std::optional<RegionVersion> Refutes(const RegionVersion& region, const Range& range) const;
+  // A region that overlaps `hole` by all that was said of it, and that PD is known to have held both before
+  // and after the call `lookup` (an observation): it was told it, or answered it itself.
+  std::optional<RegionVersion> KnownAround(const Range& hole, uint32_t lookup) const;
   // How many other regions that were spoken of while `region` was are overlapped by `range` whatever was said
   // of them. Not proof; tells the likelier of several ranges that PD gave.
   size_t Conflicts(const RegionVersion& region, const Range& range) const;
@@ -96,15 +100,25 @@ class NeighbourIndex {
     std::string end;
     RegionVersion region;
   };
-  // When PD can last have known a region before, and first after, by its answers: [asked, answered] times.
-  struct Moments {
-    std::vector<std::pair<int64_t, int64_t>> answers;  // in time order
-    std::vector<int64_t> reports;                      // stores told PD of it, in time order
+  // When PD can last have known a region before, and first after, by its answers.
+  struct Answer {
+    int64_t asked_ref_ns = 0;  // for sorting; equal ones by the call's number
+    uint64_t call_id = 0;
+    Event asked;
+    Event answered;
   };
+  struct Moments {
+    std::vector<Answer> answers;  // in time order
+    std::vector<Event> reports;   // stores told PD of it
+  };
+  // PD answered with `a` both before `b` was asked for and after it was answered: it held both.
+  bool HeldAround(const Moments& a, const Moments& b) const;
   template <typename F>
   void ForEachOverlap(const Range& range, F visit) const;
   bool OverlapsAll(const RegionVersion& other, const Range& range) const;
   Moments PdMoments(const RegionVersion& region) const;
+  bool MayBeDropped(const RegionVersion& region, const Range& range, const Event& from,
+                    const Event& to) const;
   std::pair<int64_t, int64_t> Spoken(const RegionVersion& region) const;
 
   const Scene& scene_;

@@ -92,10 +92,34 @@ struct Inconclusive {
 struct HostReport {
   std::string host;  // its name if given, else its address
   std::string address;
-  std::string role;                        // "tidb", "pd", "tikv", "client", "unknown"
-  std::optional<int64_t> clock_offset_ns;  // to add to the reference's clock to get this host's
+  std::string role;  // "tidb", "pd", "tikv", "client", "unknown"
+  // What to add to the reference's clock to get this host's, when this host's clock showed clock_at_ns (0: at
+  // any time), and the bound within which the truth lies. Nothing: the clocks are not related.
+  std::optional<int64_t> clock_offset_ns;
   std::optional<int64_t> offset_error_ns;
   std::string reference;
+  int64_t clock_at_ns = 0;
+  std::optional<int64_t> clock_drift_ppb;  // how fast the offset grew then, in parts per billion
+  uint64_t clock_steps = 0;                // how often one of the two clocks was seen to be set
+};
+
+// How two hosts' clocks stand to each other within a stretch of time.
+struct ClockReport {
+  std::string host;
+  std::string reference;  // the other one
+  std::string relation;   // "direct": from calls of the two; "path": over other hosts; "unrelated": not known
+  std::string via;        // of a path: the hosts between, nearest first
+  // The stretch, by `host`'s clock; nothing of what follows if unrelated.
+  std::optional<int64_t> from_ns;
+  std::optional<int64_t> to_ns;
+  // To add to the reference's clock to get the host's: offset_ns + drift_ppb * (t - from_ns) / 10^9, where
+  // the host's clock shows t. Right within error_ns everywhere in the stretch.
+  std::optional<int64_t> offset_ns;
+  std::optional<int64_t> error_ns;
+  std::optional<int64_t> drift_ppb;  // nothing if the stretch is a moment
+  std::optional<int64_t> drift_error_ppb;
+  uint64_t calls = 0;    // paired ones behind it; of a path those of its first hop
+  bool stepped = false;  // one of the clocks was set within it
 };
 
 struct LossReport {
@@ -111,6 +135,7 @@ struct InvestigationReport {
   std::vector<Inconclusive> inconclusive;
   std::map<std::string, uint64_t> benign;  // "stale_route", "not_leader", "server_is_busy", …
   std::vector<HostReport> hosts;
+  std::vector<ClockReport> clocks;
   std::vector<LossReport> losses;
   // Logical calls of the kinds unary, sub and message: one that was seen at both ends counts once. Records of
   // kind stream are the envelope of messages and are not counted again.

@@ -2,6 +2,8 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
+#include <set>
 #include <string>
 
 #include "collector/correlate/call_log.h"
@@ -15,6 +17,12 @@ namespace keytrail::correlate {
 
 enum class View : uint8_t { kClient, kServer };
 
+// Something that an observation stamped, by its agent's clock.
+struct Event {
+  uint32_t observation = kNone;
+  int64_t t_ns = kNoTime;
+};
+
 struct Scene {
   const CallLog& log;
   const RouteLedger& ledger;
@@ -23,6 +31,8 @@ struct Scene {
   const HostTable& hosts;
   const Pairing& pairing;
   std::vector<uint32_t> store_endpoints;  // that serve routed requests
+  // By machine: the clusters of its messages from and to PDs. Not there: not known.
+  std::map<uint32_t, std::set<uint64_t>> clusters;
 
   const Observation& At(uint32_t observation) const { return log[observation]; }
   uint32_t ClientEndpoint(uint32_t observation) const { return log.connection_of(log[observation]).client; }
@@ -35,11 +45,22 @@ struct Scene {
   uint32_t Best(uint32_t logical, View side) const;
   // "both", "client", "server", or "between" when no observer's machine is an end of the call.
   std::string Observer(uint32_t logical) const;
-  // Times on the reference's clock; kNoTime if not seen.
+  // Times on the reference's clock, for showing and sorting; kNoTime if not seen. Within a call that was seen
+  // at both ends nothing arrives before it was sent, whatever the estimate of the clocks leaves open.
   int64_t RequestTime(uint32_t observation) const;
   int64_t ResponseTime(uint32_t observation) const;
-  // How far off two views' corrected times may be against each other.
-  int64_t ClockSlack(uint32_t a, uint32_t b) const;
+  // Both machines are known to belong to one and the same cluster.
+  bool SameCluster(uint32_t a, uint32_t b) const;
+
+  // What decides an order of events is Compare() alone.
+  Event Asked(uint32_t observation) const { return {observation, log[observation].first()}; }
+  Event Answered(uint32_t observation) const { return {observation, log[observation].last()}; }
+  // Whether `a` came before `b`, as far as the clocks' bounds allow to say it. Not known if one was not seen.
+  Order Compare(const Event& a, const Event& b) const;
+  // `b` surely came more than `grace_ns` after `a`.
+  bool After(const Event& a, const Event& b, int64_t grace_ns) const {
+    return b.t_ns != kNoTime && Compare(a, {b.observation, b.t_ns - grace_ns}) == Order::kBefore;
+  }
 };
 
 }  // namespace keytrail::correlate

@@ -108,6 +108,9 @@ Json HostJson(const HostReport& h) {
   out["clock_offset_ns"] = h.clock_offset_ns ? Json(*h.clock_offset_ns) : Json(nullptr);
   out["offset_error_ns"] = h.offset_error_ns ? Json(*h.offset_error_ns) : Json(nullptr);
   out["reference"] = h.reference;
+  out["clock_at_ns"] = h.clock_at_ns == 0 ? Json(nullptr) : Json(h.clock_at_ns);
+  out["clock_drift_ppb"] = h.clock_drift_ppb ? Json(*h.clock_drift_ppb) : Json(nullptr);
+  out["clock_steps"] = h.clock_steps;
   return out;
 }
 

@@ -4,8 +4,9 @@ namespace keytrail {
 
 namespace {
 
-constexpr const char* kReportTables[] = {"verdicts", "inconclusive", "verdict_notes", "occurrences",
-                                         "evidence", "hosts",        "benign",        "report_losses"};
+constexpr const char* kReportTables[] = {"verdicts",    "inconclusive",  "verdict_notes",
+                                         "occurrences", "evidence",      "hosts",
+                                         "benign",      "report_losses", "clock_offsets"};
 
 Component ComponentOf(const std::string& name) {
   return name == "tidb" ? Component::kTidb : name == "pd" ? Component::kPd : Component::kTikv;
@@ -17,6 +18,7 @@ struct NamedCount {
   uint64_t InvestigationReport::*member;
 };
 constexpr NamedCount kCounts[] = {{"calls", &InvestigationReport::calls},
+                                  {"unread", &InvestigationReport::unread},
                                   {"routed_requests", &InvestigationReport::routed_requests},
                                   {"statements", &InvestigationReport::statements},
                                   {"regions", &InvestigationReport::regions},
@@ -68,14 +70,24 @@ class ReportWriter {
   }
 
   void Rest(const InvestigationReport& report) {
-    SqlStatement host = Insert("hosts", 7);
+    SqlStatement host = Insert("hosts", 10);
+    SqlStatement clock = Insert("clock_offsets", 13);
     SqlStatement benign = Insert("benign", 2);
     SqlStatement loss = Insert("report_losses", 6);
     uint64_t n = 0;
     for (const HostReport& h : report.hosts) {
       if (!ok_) return;
       host.Number(n++).Text(h.host).Text(h.address).Text(h.role).Optional(h.clock_offset_ns);
-      Run(host.Optional(h.offset_error_ns).Text(h.reference));
+      host.Optional(h.offset_error_ns).Text(h.reference);
+      host.Optional(h.clock_at_ns == 0 ? std::nullopt : std::optional(h.clock_at_ns));
+      Run(host.Optional(h.clock_drift_ppb).Number(h.clock_steps));
+    }
+    n = 0;
+    for (const ClockReport& c : report.clocks) {
+      if (!ok_) return;
+      clock.Number(n++).Text(c.host).Text(c.reference).Text(c.relation).Text(c.via);
+      clock.Optional(c.from_ns).Optional(c.to_ns).Optional(c.offset_ns).Optional(c.error_ns);
+      Run(clock.Optional(c.drift_ppb).Optional(c.drift_error_ppb).Number(c.calls).Number(c.stepped ? 1 : 0));
     }
     for (const auto& [name, count] : report.benign) {
       if (!ok_) return;
@@ -285,11 +297,24 @@ void ReadRest(ReportReader& in, InvestigationReport& report) {
     if (row.ColumnIsNull(i)) return std::nullopt;
     return row.ColumnSigned(i);
   };
-  in.Each("SELECT host, address, role, clock_offset_ns, offset_error_ns, reference FROM hosts ORDER BY n",
-          [&](const SqlStatement& row) {
-            report.hosts.push_back({row.ColumnText(0), row.ColumnText(1), row.ColumnText(2),
-                                    number_or_none(row, 3), number_or_none(row, 4), row.ColumnText(5)});
-          });
+  in.Each(
+      "SELECT host, address, role, clock_offset_ns, offset_error_ns, reference, clock_at_ns, clock_drift_ppb,"
+      " clock_steps FROM hosts ORDER BY n",
+      [&](const SqlStatement& row) {
+        report.hosts.push_back({row.ColumnText(0), row.ColumnText(1), row.ColumnText(2),
+                                number_or_none(row, 3), number_or_none(row, 4), row.ColumnText(5),
+                                row.ColumnSigned(6), number_or_none(row, 7), row.ColumnNumber(8)});
+      });
+  in.Each(
+      "SELECT host, reference, relation, via, from_ns, to_ns, offset_ns, error_ns, drift_ppb, "
+      "drift_error_ppb,"
+      " calls, stepped FROM clock_offsets ORDER BY n",
+      [&](const SqlStatement& row) {
+        report.clocks.push_back({row.ColumnText(0), row.ColumnText(1), row.ColumnText(2), row.ColumnText(3),
+                                 number_or_none(row, 4), number_or_none(row, 5), number_or_none(row, 6),
+                                 number_or_none(row, 7), number_or_none(row, 8), number_or_none(row, 9),
+                                 row.ColumnNumber(10), row.ColumnNumber(11) != 0});
+      });
   in.Each("SELECT name, count FROM benign",
           [&](const SqlStatement& row) { report.benign[row.ColumnText(0)] = row.ColumnNumber(1); });
   in.Each("SELECT host, kind, count, first_ns, last_ns FROM report_losses ORDER BY n",

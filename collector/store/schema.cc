@@ -352,9 +352,14 @@ constexpr ColumnDescription kHosts[] = {
     {"host", kTextNotNull, "its name if given, else its address"},
     {"address", kTextNotNull, "its address"},
     {"role", kTextNotNull, "tidb, pd, tikv, client, unknown"},
-    {"clock_offset_ns", kInt, "to add to the reference's clock to get this host's; null: not known"},
+    {"clock_offset_ns", kInt,
+     "to add to the reference's clock to get this host's, when the latter shows clock_at_ns; null: not "
+     "related"},
     {"offset_error_ns", kInt, "the offset is right within this"},
     {"reference", kTextNotNull, "host whose clock is the reference"},
+    {"clock_at_ns", kInt, "when the offset was this, by this host's clock; null: always"},
+    {"clock_drift_ppb", kInt, "how fast it grew then, in parts per billion"},
+    {"clock_steps", kIntNotNull, "how often one of the two clocks was seen to be set"},
 };
 
 constexpr ColumnDescription kBenign[] = {
@@ -373,7 +378,7 @@ constexpr ColumnDescription kReportLosses[] = {
 
 constexpr ColumnDescription kAbout[] = {
     {"name", "TEXT PRIMARY KEY NOT NULL",
-     "calls, routed_requests, statements, regions, complaints: how many the last report is about"},
+     "calls, unread, routed_requests, statements, regions, complaints: how many the last report is about"},
     {"value", kTextNotNull, "its value"},
 };
 
@@ -385,10 +390,25 @@ constexpr ColumnDescription kColumns[] = {
 };
 
 constexpr ColumnDescription kClockOffsets[] = {
-    {"host", kText, "host"},
-    {"reference", kText, "host whose clock is the reference"},
-    {"offset_ns", kInt, "to add to the reference's clock to get this host's"},
-    {"error_ns", kInt, "the offset is right within this"},
+    {"n", kKey, "position in the report"},
+    {"host", kTextNotNull, "host"},
+    {"reference", kTextNotNull,
+     "the other one: the host whose clock is the reference of all, or of this pair"},
+    {"relation", kTextNotNull,
+     "direct: from calls of the two; path: over other hosts; unrelated: no calls lead there, nothing is "
+     "known"},
+    {"via", kTextNotNull, "of a path: the hosts between, nearest first"},
+    {"from_ns", kInt, "what follows holds from here, by host's clock; null: unrelated"},
+    {"to_ns", kInt, "... until here"},
+    {"offset_ns", kInt,
+     "to add to the reference's clock to get host's, at from_ns; at t it is offset_ns + drift_ppb * (t - "
+     "from_ns)"
+     " / 1000000000"},
+    {"error_ns", kInt, "the offset is right within this, everywhere from from_ns to to_ns"},
+    {"drift_ppb", kInt, "how fast it grows, in parts per billion; null: a single moment"},
+    {"drift_error_ppb", kInt, "the mean rate is right within this"},
+    {"calls", kIntNotNull, "calls seen at both ends behind it; of a path those of its first hop"},
+    {"stepped", kIntNotNull, "1: one of the clocks was set within it; the error covers both sides"},
 };
 
 constexpr ColumnDescription kRegions[] = {
@@ -440,13 +460,12 @@ constexpr TableDescription kSchema[] = {
      ", PRIMARY KEY (verdict_id, n)", true, nullptr},
     {"evidence", "who said what when, for each verdict", kEvidence, "", false, nullptr},
     {"hosts", "hosts and their clocks", kHosts, "", false, nullptr},
+    {"clock_offsets", "how two hosts' clocks stand to each other, one row for each stretch of time",
+     kClockOffsets, "", false, nullptr},
     {"benign", "things that look like faults and are none", kBenign, "", true, nullptr},
     {"report_losses", "losses as the last report names them", kReportLosses, "", false, nullptr},
     {"about", "about this database and its last report", kAbout, "", true, nullptr},
     {"columns", "this documentation", kColumns, "", false, nullptr},
-    {"clock_offsets", "clocks against the reference", kClockOffsets, "", false,
-     "SELECT host, reference, clock_offset_ns AS offset_ns, offset_error_ns AS error_ns FROM hosts"
-     " WHERE clock_offset_ns IS NOT NULL"},
     {"regions", "distinct ranges that were stated for regions", kRegions, "", false,
      "SELECT region_id, version, start_key, end_key, count(*) AS statements, min(t_ns) AS first_ns,"
      " max(t_ns) AS last_ns, group_concat(DISTINCT source) AS sources FROM statements"

@@ -14,7 +14,7 @@ namespace keytrail {
 inline constexpr int64_t kApplicationId = 0x4B54524C;
 // PRAGMA user_version. Raised with every change of a table; an older file is not read by a newer version
 // unless there is code for it, a newer file never.
-inline constexpr int64_t kSchemaVersion = 1;
+inline constexpr int64_t kSchemaVersion = 2;
 
 struct ColumnDescription {
   const char* name;

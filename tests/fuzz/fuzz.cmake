@@ -55,10 +55,10 @@ keytrail_fuzz(output SOURCES fuzz/output_target.cc DEPENDS fuzz_call_checks agen
 keytrail_fuzz(pipeline SOURCES fuzz/pipeline_target.cc
               DEPENDS fuzz_call_checks agent_http2 agent_tcp agent_packet)
 
-# Makes the inputs that fuzzing begins with (renew_corpus.sh).
+# Makes the inputs that fuzzing begins with (renew_corpus.sh). Built always, so that it cannot rot unseen.
+add_executable(fuzz_seeds fuzz/seed_corpus.cc unit/agent/schema/message_maker.cc)
+target_link_libraries(fuzz_seeds PRIVATE keytrail_fuzz_call_checks keytrail_agent_capture keytrail_agent_packet
+                      keytrail_agent_tcp keytrail_agent_http2 keytrail_kvproto protobuf::libprotobuf PkgConfig::ZSTD)
 if(KEYTRAIL_FUZZ)
-  add_executable(fuzz_seeds fuzz/seed_corpus.cc unit/agent/schema/message_maker.cc)
   add_dependencies(fuzz_targets fuzz_seeds)
-  target_link_libraries(fuzz_seeds PRIVATE keytrail_fuzz_call_checks keytrail_agent_capture keytrail_agent_packet
-                        keytrail_agent_tcp keytrail_agent_http2 keytrail_kvproto protobuf::libprotobuf PkgConfig::ZSTD)
 endif()

@@ -446,7 +446,7 @@ void AddCaptures(Folder& folder) {
       {1'700'000'001'000'000'000, t::Ethernet(0x86DD, t::Ipv6({}, t::Tcp({}, "two"))), 2000}};
   for (const std::string& file :
        {t::PcapFile(1, packets), t::PcapFile(1, packets, false, true), t::PcapngFile(1, packets),
-        t::PcapngFile(1, packets, 1), t::PcapngFile(1, packets, 113), t::PcapFile(113, {})}) {
+        t::PcapngFile(113, packets), t::PcapFile(113, {})}) {
     std::string packed(ZSTD_compressBound(file.size()), '\0');
     packed.resize(ZSTD_compress(packed.data(), packed.size(), file.data(), file.size(), 3));
     for (unsigned how = 0; how < 4; ++how) {

@@ -13,6 +13,7 @@ Steps, in the order given, all deterministic for one --seed=N:
     direction=client|server   keep what TCP clients (servers) sent, nothing of the other side
     shift=MS        add MS milliseconds to every time stamp
     drift=PPM       let the clock run PPM millionths too fast, from the first packet on
+    set=S:MS        set the clock forward (back) by MS milliseconds, S seconds after the first packet
 
 Ethernet, IPv4, TCP, classic pcap with microseconds.
 """
@@ -93,8 +94,15 @@ def drift(packets, ppm):
     return [Packet(p.t_us + round((p.t_us - first) * float(ppm) / 1e6), p.frame) for p in packets]
 
 
+def set_clock(packets, when_and_by):
+    """The order of packets stays: a clock that is set back writes times twice."""
+    when, by = when_and_by.split(":")
+    moment = (packets[0].t_us if packets else 0) + round(float(when) * 1e6)
+    return [Packet(p.t_us + (round(float(by) * 1000) if p.t_us >= moment else 0), p.frame) for p in packets]
+
+
 STEPS = {"start": start, "lose": lose, "duplicate": duplicate, "shuffle": shuffle, "mss": mss,
-         "direction": direction, "shift": shift, "drift": drift}
+         "direction": direction, "shift": shift, "drift": drift, "set": set_clock}
 RANDOM_STEPS = {"lose", "duplicate", "shuffle"}
 
 

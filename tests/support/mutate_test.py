@@ -70,6 +70,11 @@ class Mutate(unittest.TestCase):
         self.assertEqual(out[0].t_us, self.packets[0].t_us)
         elapsed = self.packets[-1].t_us - self.packets[0].t_us
         self.assertEqual(out[-1].t_us - self.packets[-1].t_us, round(elapsed * 1e-4))
+        out = self.apply(("set", "0.5:-250"))
+        moves = [p.t_us - q.t_us for p, q in zip(out, self.packets)]
+        later = [q.t_us - self.packets[0].t_us >= 500000 for q in self.packets]
+        self.assertEqual(moves, [-250000 if late else 0 for late in later])
+        self.assertEqual(len(set(later)), 2)
 
 
 if __name__ == "__main__":

@@ -33,6 +33,8 @@ struct Line {
   uint16_t port = 0;
   uint32_t stream = 0;
   uint64_t id = 0;
+  uint64_t limit = 0;
+  uint64_t cluster = 0;
   bool late = false;
 };
 
@@ -60,7 +62,7 @@ class Maker {
     call.connection = uint64_t{line_.port} << 8 | (line_.server.back() - '0');
     call.joined_at_start = !line_.late;
     call.req_first = call.req_last = {kStartNs + line_.at_ns + forth + shift};
-    if (line_.answer != "lost") {
+    if (line_.answer != "lost" && line_.answer != "reset") {
       call.resp_first =
           call.resp_last = {kStartNs + line_.at_ns + options_.network_ns + kAnswerAfterNs + back + shift};
     }
@@ -72,9 +74,10 @@ class Maker {
     call.request = &out->request;
     call.response = &out->response;
     Request();
-    if (line_.answer == "lost") {
+    if (line_.answer == "lost" || line_.answer == "reset") {
       call.response = nullptr;
       call.incomplete |= kResponseNotSeen;
+      call.reset = line_.answer == "reset";
     } else {
       Answer();
     }
@@ -143,6 +146,8 @@ class Maker {
     const std::string& name = line_.call;
     CallRecord& call = out_->call;
     MessageFacts& facts = out_->request;
+    facts.limit = line_.limit;
+    facts.cluster_id = line_.cluster;
     const auto& arguments = line_.arguments;
     if (name == "GetRegion" || name == "GetPrevRegion") {
       call.method =
@@ -181,8 +186,9 @@ class Maker {
 
   void Routed() {
     static const std::map<std::string, const char*> kCommands = {
-        {"Get", "Get"},       {"Prewrite", "Prewrite"}, {"Commit", "Commit"}, {"BatchGet", "BatchGet"},
-        {"RawGet", "RawGet"}, {"Cop", "Coprocessor"},   {"Scan", "Scan"}};
+        {"Get", "Get"},           {"Prewrite", "Prewrite"}, {"Commit", "Commit"},
+        {"BatchGet", "BatchGet"}, {"RawGet", "RawGet"},     {"Cop", "Coprocessor"},
+        {"Scan", "Scan"},         {"ScanLock", "ScanLock"}, {"BatchCop", "BatchCoprocessor"}};
     const auto command = kCommands.find(line_.call);
     if (command == kCommands.end()) Bad(line_.text, "unknown call");
     CallRecord& call = out_->call;
@@ -190,6 +196,10 @@ class Maker {
     call.command = command->second;
     call.kind = CallKind::kSub;
     call.request_id = line_.id;
+    if (line_.call == "BatchCop") {
+      BatchCop();
+      return;
+    }
     const RegionText r = Region(line_.arguments.at(0));
     Route route;
     route.region_id = r.region;
@@ -207,6 +217,24 @@ class Maker {
       item.form = KeyForm::kRaw;
       item.start = Keep(line_.arguments[i]);
       out_->request.keys.push_back(item);
+    }
+  }
+
+  // A region and a range of it a part.
+  void BatchCop() {
+    out_->call.method = "/tikvpb.Tikv/BatchCoprocessor";
+    out_->call.command = {};
+    for (const std::string& word : line_.arguments) {
+      const RegionText r = Region(word);
+      Route route;
+      route.kind = Route::Kind::kRegionInfo;
+      route.region_id = r.region;
+      route.version = r.version;
+      route.conf_ver = 1;
+      route.has_epoch = true;
+      AskRange(r.range, KeyForm::kRaw);
+      out_->request.keys.back().route = static_cast<uint16_t>(out_->request.routes.size());
+      out_->request.routes.push_back(route);
     }
   }
 
@@ -251,6 +279,10 @@ class Maker {
       for (const std::string& word : v) State(facts, word, StatementSource::kEpochNotMatch);
     } else if (a == "not_leader") {
       e.kind = ErrorKind::kNotLeader;
+    } else if (a == "not_found") {
+      e.kind = ErrorKind::kRegionNotFound;
+    } else if (a == "store_not_match") {
+      e.kind = ErrorKind::kStoreNotMatch;
     } else if (a == "busy") {
       e.kind = ErrorKind::kServerIsBusy;
     } else {
@@ -276,11 +308,10 @@ Line ParseLine(const std::string& text, uint64_t number) {
   Line line;
   line.text = text;
   std::istringstream words(text);
-  double ms = 0;
-  std::string arrow;
-  if (!(words >> ms >> line.client >> arrow >> line.server >> line.call) || arrow != ">")
+  std::string when, arrow;
+  if (!(words >> when >> line.client >> arrow >> line.server >> line.call) || arrow != ">")
     Bad(text, "no call");
-  line.at_ns = static_cast<int64_t>(ms * 1e6);
+  line.at_ns = static_cast<int64_t>(std::stod(when) * (when.back() == 's' ? 1e9 : 1e6));
   line.id = number;
   line.stream = static_cast<uint32_t>(2 * number + 1);
   if (line.call == "Heartbeat") line.stream = 1;
@@ -295,6 +326,10 @@ Line ParseLine(const std::string& text, uint64_t number) {
       line.port = static_cast<uint16_t>(std::stoi(word.substr(5)));
     } else if (word.rfind("stream=", 0) == 0) {
       line.stream = static_cast<uint32_t>(std::stoul(word.substr(7)));
+    } else if (word.rfind("limit=", 0) == 0) {
+      line.limit = std::stoull(word.substr(6));
+    } else if (word.rfind("cluster=", 0) == 0) {
+      line.cluster = std::stoull(word.substr(8));
     } else if (word.rfind("id=", 0) == 0) {
       line.id = std::stoull(word.substr(3));
     } else if (!answer) {
@@ -362,7 +397,7 @@ void Feed(Correlator& correlator, const std::vector<ScriptRecord>& records, cons
 }
 
 InvestigationReport Investigate(const std::string& text, const ScriptOptions& options) {
-  Correlator correlator;
+  Correlator correlator(options.graces);
   const auto records = ParseScript(text, options);
   Feed(correlator, records, options);
   return correlator.Judge();

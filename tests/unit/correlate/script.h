@@ -8,15 +8,18 @@
 // comes half a millisecond later. `7.3` is region 7 at version 3; `[a,m)` a range of raw keys, `-` an
 // infinite bound. Blank lines and those that begin with # mean nothing.
 //
+// Times may be written in seconds: `70s`. Hosts: tidbN, pdN, tikvN.
+//
 // Calls: GetRegion K | GetPrevRegion K | GetRegionByID ID | ScanRegions [a,z) | ScanAll [a,z) (promises to be
 //        whole) | QueryRegion K K | Heartbeat 7.3[a,m) | ReportSplit 7.3[a,m) 8.3[m,z) (from a store to PD)
-//        Get|Prewrite|Commit|BatchGet|RawGet 7.3 K K ... | Cop 7.3 [a,b) [c,d) | Scan 7.3 [a,b) | Mystery (no
-//        name)
+//        Get|Prewrite|Commit|BatchGet|RawGet 7.3 K K ... | Cop 7.3 [a,b) [c,d) | Scan 7.3 [a,b) |
+//        ScanLock 7.3 [a,-) | BatchCop 7.3[a,b) 8.3[m,n) (to TiFlash) | Mystery (no name)
 // Answers: none | ok | 7.3[a,m) ... | outside K [a,m) | notin K [a,m) | exceeds [a,b) [a,m) | inverted [b,a)
 // |
-//        redacted | epoch 7.4[a,f) 8.4[f,m) | epoch (no region named) | not_leader | busy | lost (not seen)
+//        redacted | epoch 7.4[a,f) 8.4[f,m) | epoch (no region named) | not_leader | busy | not_found |
+//        store_not_match | lost (not seen) | reset (the connection ended instead)
 // Options at the end of a line: `port=N` the client's port (default: one per pair), `late` joined late,
-//        `stream=N`, `id=N` the request id (default: counts up).
+//        `stream=N`, `id=N` the request id (default: counts up), `limit=N`, `cluster=N`.
 #pragma once
 
 #include <cstdint>
@@ -40,6 +43,7 @@ struct ScriptOptions {
   std::map<std::string, std::string> names;
   int64_t network_ns = 50'000;  // one way
   bool raw_bounds = false;      // RawKV V1: bounds are not encoded
+  Graces graces;
   uint32_t shuffle_seed = 0;    // order in which records are fed; 0: as written, host by host
   bool reverse_agents = false;  // agents get their numbers the other way round
 };

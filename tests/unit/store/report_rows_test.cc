@@ -33,8 +33,8 @@ void Describe(const std::vector<Evidence>& all, std::ostringstream& out) {
 
 std::string Describe(const InvestigationReport& report) {
   std::ostringstream out;
-  const auto& [verdicts, inconclusive, benign, hosts, losses, calls, routed_requests, statements, regions,
-               complaints, not_captured] = report;
+  const auto& [verdicts, inconclusive, benign, hosts, clocks, losses, calls, unread, routed_requests,
+               statements, regions, complaints, not_captured] = report;
   for (const Verdict& v : verdicts) {
     const auto& [id, component, certain, rule, client, server, region_id, version, key, occurrences, first_ns,
                  last_ns, text, evidence, occurrence_list, weakened_by, culprit, sure_of] = v;
@@ -63,16 +63,23 @@ std::string Describe(const InvestigationReport& report) {
   }
   for (const auto& [name, count] : benign) out << "benign " << name << ' ' << count << '\n';
   for (const HostReport& h : hosts) {
-    const auto& [host, address, role, offset, error, reference] = h;
+    const auto& [host, address, role, offset, error, reference, at, drift, steps] = h;
     out << "host " << host << '/' << address << '/' << role << '/' << Show(offset) << '/' << Show(error)
-        << '/' << reference << '\n';
+        << '/' << reference << '/' << at << '/' << Show(drift) << '/' << steps << '\n';
+  }
+  for (const ClockReport& c : clocks) {
+    const auto& [host, reference, relation, via, from, to, offset, error, drift, drift_error, c_calls,
+                 stepped] = c;
+    out << "clock " << host << '/' << reference << '/' << relation << '/' << via << '/' << Show(from) << '/'
+        << Show(to) << '/' << Show(offset) << '/' << Show(error) << '/' << Show(drift) << '/'
+        << Show(drift_error) << '/' << c_calls << '/' << stepped << '\n';
   }
   for (const LossReport& l : losses) {
     const auto& [host, kind, count, first_ns, last_ns] = l;
     out << "loss " << host << '/' << kind << '/' << count << '/' << first_ns << '/' << last_ns << '\n';
   }
-  out << "counts " << calls << '/' << routed_requests << '/' << statements << '/' << regions << '/'
-      << complaints << '\n';
+  out << "counts " << calls << '/' << unread << '/' << routed_requests << '/' << statements << '/' << regions
+      << '/' << complaints << '\n';
   for (const std::string& s : not_captured) out << "not captured " << s << '\n';
   return out.str();
 }
@@ -87,13 +94,18 @@ class RandomReport {
     for (size_t n = Below(4); n > 0; --n) report.inconclusive.push_back(OneInconclusive());
     for (size_t n = Below(4); n > 0; --n) report.benign[Text()] = random_() >> 1;
     for (size_t n = Below(4); n > 0; --n) {
-      report.hosts.push_back({Text(), Text(), Text(), Maybe(), Maybe(), Text()});
+      report.hosts.push_back(
+          {Text(), Text(), Text(), Maybe(), Maybe(), Text(), int64_t(Number()), Maybe(), Number()});
+    }
+    for (size_t n = Below(4); n > 0; --n) {
+      report.clocks.push_back({Text(), Text(), Text(), Text(), Maybe(), Maybe(), Maybe(), Maybe(), Maybe(),
+                               Maybe(), Number(), Below(2) == 1});
     }
     for (size_t n = Below(4); n > 0; --n) {
       report.losses.push_back({Text(), Text(), Number(), int64_t(Number()), int64_t(Number())});
     }
-    for (uint64_t* n :
-         {&report.calls, &report.routed_requests, &report.statements, &report.regions, &report.complaints}) {
+    for (uint64_t* n : {&report.calls, &report.unread, &report.routed_requests, &report.statements,
+                        &report.regions, &report.complaints}) {
       *n = Number();
     }
     report.not_captured = Texts();

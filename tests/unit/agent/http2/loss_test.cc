@@ -548,6 +548,27 @@ TEST(Behind, NorWithMoreBytesThanTheyMay) {
   EXPECT_GT(replay.sink.order.size(), before);
 }
 
+TEST(Behind, AFrameThatBeganBeforeAndMakesNoSenseIsSearchedFromItsBeginning) {
+  const UnaryTraffic traffic(20);
+  Replay replay(traffic, 0);
+  for (size_t i = 0; i < 5; ++i) replay.Send(traffic.sent[i].direction, AsBytes(traffic.sent[i].bytes));
+  // The first bytes of a frame's header are read, its rest is held, and then it turns out to be none.
+  const std::string broken =
+      std::string("\x00\x00\x05\x06\x00\x00\x00\x00\x00", 9) + "01234";  // a PING of 5 bytes
+  replay.Send(1, AsBytes(broken).first(7));
+  replay.Gap(0, 100);
+  replay.Send(0, AsBytes(traffic.sent[7].bytes).first(20));
+  replay.Send(1, AsBytes(broken).subspan(7));
+  const size_t before = replay.sink.order.size();
+  replay.now += limits::kMaxBehindNs + 1;
+  for (size_t i = 8; i < traffic.sent.size(); ++i) {
+    if (traffic.sent[i].direction == 1) replay.Send(1, AsBytes(traffic.sent[i].bytes));
+  }
+  replay.Close();
+  EXPECT_GT(replay.sink.order.size(), before);
+  EXPECT_EQ(replay.counters.Get(Counter::kFramesMalformed), 1u);
+}
+
 TEST(Behind, NothingIsForgottenAtTheEndOrInAGap) {
   const UnaryTraffic traffic(3);
   for (const bool gap : {false, true}) {
