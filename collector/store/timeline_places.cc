@@ -39,7 +39,7 @@ Status TimelinePlaces::ReadAgents(const TimelineSql& sql) {
   });
 }
 
-// Columns by name: a database has one offset for each host, or one for each stretch of time with its drift.
+// Columns by name, so that a table with other columns beside these is read, too.
 Status TimelinePlaces::ReadClocks(const TimelineSql& sql) {
   constexpr const char* kNames[] = {"host",    "reference", "offset_ns", "error_ns",
                                     "from_ns", "to_ns",     "drift_ppb"};
@@ -64,6 +64,13 @@ Status TimelinePlaces::ReadClocks(const TimelineSql& sql) {
                              number(6).value_or(0)});
         return true;
       });
+  // What stretches do not tell of a host the report may: one offset for all times.
+  for (const HostReport& h : hosts_) {
+    const bool known = std::any_of(stretches.begin(), stretches.end(),
+                                   [&](const ClockStretch& s) { return s.host == h.host; });
+    if (known || !h.clock_offset_ns || h.reference != reference_) continue;
+    stretches.push_back({h.host, {}, {}, *h.clock_offset_ns, h.offset_error_ns.value_or(0), 0});
+  }
   // The reference shows its own time, whether or not the table says so.
   if (!reference_.empty()) stretches.push_back({reference_, {}, {}, 0, 0, 0});
   clocks_ = HostClocks(std::move(stretches));

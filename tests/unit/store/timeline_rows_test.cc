@@ -4,7 +4,6 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <sqlite3.h>
 
 #include "collector/store/store.h"
 #include "common/key_codec.h"
@@ -53,9 +52,20 @@ class TimelineRows : public ::testing::Test {
     ASSERT_TRUE(store.ok()) << store.error();
     store_ = std::move(*store);
     for (const char* name : {"tidb1", "pd1", "tikv1"}) AddAgent(name, name);
-    report_.hosts = {{"tidb1", "10.0.0.11", "tidb", 0, 1000, "pd1"},
-                     {"pd1", "10.0.0.21", "pd", 0, 0, "pd1"},
-                     {"tikv1", "10.0.0.31", "tikv", 0, 1000, "pd1"}};
+    report_.hosts.clear();
+    AddHost("tidb1", "10.0.0.11", "tidb", 1000);
+    AddHost("pd1", "10.0.0.21", "pd", 0);
+    AddHost("tikv1", "10.0.0.31", "tikv", 1000);
+  }
+
+  void AddHost(const char* name, const char* address, const char* role, int64_t error_ns) {
+    HostReport& host = report_.hosts.emplace_back();
+    host.host = name;
+    host.address = address;
+    host.role = role;
+    host.clock_offset_ns = 0;
+    host.offset_error_ns = error_ns;
+    host.reference = "pd1";
   }
 
   void AddAgent(const std::string& key, const std::string& name) {
@@ -316,35 +326,34 @@ TEST_F(TimelineRows, SkewedClocksGiveTheSameTimeline) {
   }
 }
 
-// A database that has a row for each stretch of time, with drift.
+ClockReport Stretch(const char* host, const char* reference, int64_t from, int64_t to, int64_t offset,
+                    int64_t error, int64_t drift) {
+  ClockReport c;
+  c.host = host;
+  c.reference = reference;
+  c.relation = "direct";
+  c.from_ns = from;
+  c.to_ns = to;
+  c.offset_ns = offset;
+  c.error_ns = error;
+  c.drift_ppb = drift;
+  return c;
+}
+
 TEST_F(TimelineRows, ClocksInStretches) {
   AddStory(0, 0, 1'000'000'000);
-  ASSERT_TRUE(store_->WriteReport(report_).ok());
-  store_.reset();
-  sqlite3* db = nullptr;
-  ASSERT_EQ(sqlite3_open((dir_ / "t.db").c_str(), &db), SQLITE_OK);
-  const std::string from = std::to_string(kStart + 1'000'000'000);
-  const std::string sql =
-      "DROP VIEW IF EXISTS clock_offsets; DROP TABLE IF EXISTS clock_offsets; CREATE TABLE clock_offsets (n "
-      "INTEGER, host TEXT, reference TEXT, relation TEXT, from_ns"
-      " INTEGER, to_ns INTEGER, offset_ns INTEGER, error_ns INTEGER, drift_ppb INTEGER);"
-      // 1,000,000 ppb: 1 µs each ms.
-      "INSERT INTO clock_offsets VALUES (0, 'tikv1', 'pd1', 'direct', " +
-      from + ", " + from + " + 10000000, 1000000000, 77, 1000000), (1, 'tidb1', 'pd1', 'direct', " + from +
-      " - 1000000000, " + from +
-      ", 0, 5, 0), (2, 'tikv1', 'tidb1', 'direct', 1, 2, 999, 1, 0), (3, 'x', 'pd1', 'unrelated', NULL, "
-      "NULL, NULL, NULL, NULL)";
-  char* problem = nullptr;
-  ASSERT_EQ(sqlite3_exec(db, sql.c_str(), nullptr, nullptr, &problem), SQLITE_OK) << problem;
-  sqlite3_close(db);
-  Result<std::unique_ptr<Store>> store = Store::OpenReadOnly(dir_ / "t.db");
-  ASSERT_TRUE(store.ok()) << store.error();
-  store_ = std::move(*store);
-  TimelineQuestion question = About(TimelineQuestion::About::kStartTs, 400);
-  question.most_calls = 100;
-  const Result<Timeline> t = ReadTimeline(question, report_, Sql());
-  ASSERT_TRUE(t.ok()) << t.error();
-  const TimelineCall& refused = t->calls[1];
+  const int64_t from = kStart + 1'000'000'000;
+  // 1,000,000 ppb: 1 µs each ms. What is said of other pairs of hosts does not count.
+  report_.clocks = {Stretch("tikv1", "pd1", from, from + 10'000'000, 1'000'000'000, 77, 1'000'000),
+                    Stretch("tidb1", "pd1", from - 1'000'000'000, from, 0, 5, 0),
+                    Stretch("tikv1", "tidb1", from, from + 1, 999'000'000, 1, 0)};
+  report_.clocks.emplace_back();
+  report_.clocks.back().host = "tikv1";
+  report_.clocks.back().reference = "pd1";
+  report_.clocks.back().relation = "unrelated";
+  const Timeline t = Read(About(TimelineQuestion::About::kStartTs, 400));
+  ASSERT_EQ(t.calls.size(), 4u);
+  const TimelineCall& refused = t.calls[1];
   ASSERT_TRUE(refused.at_server.has_value());
   // Asked 1.02 ms after the stretch began: 1.02 µs of drift.
   EXPECT_EQ(refused.at_server->times.req_first, kStart + 1'020'000 - 1'020);
