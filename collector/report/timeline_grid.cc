@@ -207,13 +207,14 @@ void Grid::Break(const std::string& text, std::string& out) const {
   out += paint_(Tone::kDim, line) + "\n";
 }
 
-std::vector<std::string> Grid::CutNames() const {
-  std::vector<std::string> names;
+std::string Grid::NamesInFull() const {
+  std::string names;
+  bool cut = false;
   for (const Lane& lane : lanes_) {
-    const std::string shown = TailOf(lane.name, shape_.pitch - 1);
-    if (shown != lane.name) names.push_back(shown + " is " + lane.name);
+    cut |= TailOf(lane.name, shape_.pitch - 1) != lane.name;
+    names += (names.empty() ? "" : ", ") + lane.name;
   }
-  return names;
+  return cut ? names : "";
 }
 
 }  // namespace keytrail::report

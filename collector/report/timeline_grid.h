@@ -77,8 +77,8 @@ class Grid {
            std::string& out) const;
   // A row without an arrow, its words over the lanes' columns, too.
   void Break(const std::string& text, std::string& out) const;
-  // Names that were cut in the head, whole: "…0.11 is 10.77.0.11".
-  std::vector<std::string> CutNames() const;
+  // All names whole, from left to right, if one of them was cut in the head: "10.77.0.11, 10.77.0.21".
+  std::string NamesInFull() const;
 
  private:
   struct Cell {

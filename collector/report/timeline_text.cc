@@ -220,7 +220,8 @@ class Page {
     for (const Lane& lane : chart_.lanes) {
       if (lane.role.empty()) text += " " + lane.name + " stands for so many other hosts or processes.";
     }
-    for (const std::string& name : grid_.CutNames()) text += " " + name + ".";
+    if (const std::string names = grid_.NamesInFull(); !names.empty())
+      text += " Lanes from left: " + names + ".";
     Lines(text, Tone::kDim);
   }
 
