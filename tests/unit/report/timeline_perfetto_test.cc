@@ -97,7 +97,7 @@ TEST(TimelinePerfetto, CallsThatOverlapStandInThreadsOfTheirOwn) {
 
 TEST(TimelinePerfetto, HostileTextsAreStillJson) {
   Timeline t = WideScene();
-  const std::string evil = std::string("\"},{\"ph\":\"X\"\\\n\x01\x1b[2J\xff\xfe", 25);
+  const std::string evil = std::string("\"},{\"ph\":\"X\"\\\n\x01\x1b[2J\xff\xfe");
   t.reference = evil;
   t.verdict->text = evil;
   for (TimelineCall& call : t.calls) {
