@@ -69,6 +69,8 @@ TEST(OrderViews, TheServersViewIsMovedAsLittleAsNeeded) {
   TimelineCall early = TwoViews({100, 110, 200, 210}, {95, 108, 190, 205});
   OrderViews(early);
   EXPECT_EQ(early.at_server->moved_ns, 5);
+  EXPECT_EQ(early.at_server->times.req_first, 100);
+  EXPECT_EQ(early.at_server->times.resp_last, 210);
   TimelineCall late = TwoViews({100, 110, 200, 210}, {108, 118, 207, 213});
   OrderViews(late);
   EXPECT_EQ(late.at_server->moved_ns, -7);

@@ -43,6 +43,7 @@ struct Said {
   uint64_t told_version = 0;
   std::string told_start, told_end;
   ErrorKind error = ErrorKind::kNone;
+  uint64_t message_bytes = 0;  // not 0: one message of a stream, such as a heartbeat
 };
 
 class TimelineRows : public ::testing::Test {
@@ -93,6 +94,12 @@ class TimelineRows : public ::testing::Test {
     call.req_first = call.req_last = at(said.asked);
     call.resp_first = call.resp_last = at(said.answered);
     call.req_messages = call.resp_messages = 1;
+    if (said.message_bytes != 0) {
+      call.kind = CallKind::kMessage;
+      call.resp_first = call.resp_last = kTimeUnknown;
+      call.resp_messages = 0;
+      call.req_bytes = said.message_bytes;
+    }
     if (!said.key.empty())
       request.keys.push_back({AsBytes(said.key), {}, false, false, KeyForm::kRaw, 0, false});
     if (said.region != 0) {
@@ -393,6 +400,37 @@ TEST_F(TimelineRows, AVerdictMarksItsCallsAndFindsTheirOtherViews) {
   const Result<Timeline> none = ReadTimeline(About(TimelineQuestion::About::kVerdict, 9), report_, Sql());
   ASSERT_FALSE(none.ok());
   EXPECT_THAT(none.error(), HasSubstr("no verdict 9"));
+}
+
+// Heartbeats have no id: all that the other end saw of the stream near in time is looked at, and one of them
+// is meant.
+TEST_F(TimelineRows, NeighboursOfAMessageAreNotShown) {
+  Said beat;
+  beat.client = "10.0.0.31:4001";
+  beat.method = "/pdpb.PD/RegionHeartbeat";
+  uint64_t wanted = 0;
+  uint64_t partner = 0;
+  for (int i = 0; i < 5; ++i) {
+    beat.asked = i * 50'000'000;
+    beat.message_bytes = 100 + static_cast<uint64_t>(i);
+    const uint64_t at_store = Add("tikv1", beat);
+    const uint64_t at_pd = Add("pd1", beat, 20'000);
+    if (i == 2) {
+      wanted = at_store;
+      partner = at_pd;
+    }
+  }
+  Verdict& v = report_.verdicts.emplace_back();
+  v.id = 1;
+  v.evidence.emplace_back();
+  v.evidence[0].label = "witness";
+  v.evidence[0].call_id = wanted;
+  const Timeline t = Read(About(TimelineQuestion::About::kVerdict, 1));
+  ASSERT_EQ(t.calls.size(), 1u);
+  EXPECT_EQ(t.found, 1u);
+  ASSERT_TRUE(t.calls[0].at_client && t.calls[0].at_server);
+  EXPECT_EQ(t.calls[0].at_client->call_id, wanted);
+  EXPECT_EQ(t.calls[0].at_server->call_id, partner);
 }
 
 TEST_F(TimelineRows, WhatIsKeptIsWhatMatters) {
