@@ -180,6 +180,45 @@ inline constexpr size_t kMaxSessions = 4096;
 // Texts of a Hello: a path (PATH_MAX) with a few words.
 inline constexpr size_t kMaxHelloTextBytes = 4096 + 256;
 
+// query ---------------------------------------------------------------------------------------------------
+// A statement of a user. A long one written by a program has some kilobytes.
+inline constexpr int kMaxSqlBytes = 256 << 10;
+// One value that a query makes or reads: the largest row of record_batches still comes out.
+inline constexpr int kMaxSqlValueBytes = 16 << 20;
+// All values of one row, since a row is one message to the client.
+inline constexpr size_t kMaxSqlRowBytes = 20u << 20;
+// What a statement may consist of: several times what the largest of the saved queries has, far below what
+// keeps SQLite's parser and planner busy for seconds, where no time limit reaches it.
+inline constexpr int kMaxSqlExpressionDepth = 200;
+inline constexpr int kMaxSqlCompoundSelects = 50;
+inline constexpr int kMaxSqlColumns = 1000;
+inline constexpr int kMaxSqlOperations = 100'000;
+inline constexpr int kMaxSqlFunctionArguments = 64;
+inline constexpr int kMaxSqlParameters = 64;
+// LIKE and GLOB take time by pattern times text, and look at no clock in between.
+inline constexpr int kMaxSqlLikePatternBytes = 1000;
+// Memory of one query inside SQLite: sorting a few million calls by time. There are no temporary files.
+inline constexpr int64_t kMaxQueryMemoryBytes = 256ll << 20;
+// Rows and time of a query that does not say, and the most that a collector gives one that does.
+inline constexpr uint64_t kDefaultQueryRows = 1'000'000;
+inline constexpr uint64_t kMaxQueryRows = 10'000'000;
+inline constexpr int64_t kDefaultQueryTimeNs = 30'000'000'000;
+inline constexpr int64_t kMaxQueryTimeNs = 300'000'000'000;
+// Queries that run at once in a collector, each with a thread and its memory; the others wait in line, each
+// with a thread of the gRPC server. Beyond that they are turned away.
+inline constexpr size_t kMaxQueriesRunning = 4;
+inline constexpr size_t kMaxQueriesWaiting = 256;
+inline constexpr size_t kMaxWatchers = 128;
+// Threads of the gRPC server: all of the above and some that poll and turn away.
+inline constexpr int kMaxServiceThreads = 512;
+// A request is a statement and its parameters.
+inline constexpr int kMaxServiceRequestBytes = 1 << 20;
+// Rows are gathered up to this size before they are sent.
+inline constexpr size_t kMaxAnswerChunkBytes = 64u << 10;
+// A log (WAL) of this size is folded into the database while no query reads: as long as one does, whenever it
+// began, SQLite can only append to it.
+inline constexpr uint64_t kMaxLogBytes = 256u << 20;
+
 // correlate -----------------------------------------------------------------------------------------------
 // Occurrences remembered of one distinct statement (region, version, range, who, to whom): heartbeats repeat
 // for days. The count goes on, and the first and last stay.

@@ -13,7 +13,9 @@
 #include <CLI/CLI.hpp>
 
 #include "collector/cli/correlator_feed.h"
+#include "collector/cli/source_options.h"
 #include "collector/correlate/correlator.h"
+#include "collector/query/service.h"
 #include "collector/receive/receiver.h"
 #include "collector/store/store.h"
 #include "common/version.h"
@@ -28,7 +30,10 @@ constexpr int kExitUsage = 2;
 
 using Clock = std::chrono::steady_clock;
 constexpr std::chrono::milliseconds kIdle{500};
-constexpr std::chrono::milliseconds kJudgeEvery{2000};
+// A sign of a fault is judged so soon: the other views of the calls around it come within that time.
+constexpr std::chrono::milliseconds kSignWaits{800};
+// Without a sign there is hardly anything to find.
+constexpr std::chrono::milliseconds kJudgeEvery{20000};
 // Judging takes at most this share of the time: a large database is judged less often.
 constexpr int kJudgeShare = 4;
 
@@ -50,6 +55,8 @@ void InstallSignalHandlers() {
 struct CollectorArguments {
   std::string listen = "tcp://127.0.0.1:7450";
   std::string data;
+  std::string query = kDefaultQueryAddress;
+  bool query_given = false;
   bool quiet = false;
   bool verbose = false;
 };
@@ -64,25 +71,33 @@ class Judge {
  public:
   Judge(const Correlator& correlator, Store& store) : correlator_(correlator), store_(store) {}
 
-  // True if a report is due: something came in, and either nothing more comes or it is long enough ago.
+  // True if a report is due: something came in, and either nothing more comes, or there is a sign of a fault,
+  // or the last one is long enough ago.
   bool Due(uint64_t changes) {
     const Clock::time_point now = Clock::now();
+    if (const uint64_t signs = correlator_.signs(); signs != signs_) {
+      if (signs_ == signs_judged_) sign_at_ = now;
+      signs_ = signs;
+    }
     if (changes != seen_) {
       seen_ = changes;
       changed_at_ = now;
     }
     if (seen_ == judged_ || now < not_before_) return false;
+    if (signs_ != signs_judged_ && now - sign_at_ >= kSignWaits) return true;
     return now - changed_at_ >= kIdle || now - judged_at_ >= kJudgeEvery;
   }
 
   Status Run(uint64_t changes) {
     const Clock::time_point begun = Clock::now();
+    const uint64_t signs = correlator_.signs();
     const InvestigationReport report = correlator_.Judge();
     const Status written = store_.WriteReport(report);
     judged_at_ = Clock::now();
     not_before_ = judged_at_ + kJudgeShare * (judged_at_ - begun);
     if (!written.ok()) return written;
     judged_ = changes;
+    signs_judged_ = signs;
     verdicts_ = report.verdicts.size();
     return Done{};
   }
@@ -94,6 +109,9 @@ class Judge {
   const Correlator& correlator_;
   Store& store_;
   uint64_t seen_ = 0;
+  uint64_t signs_ = 0;
+  uint64_t signs_judged_ = 0;
+  Clock::time_point sign_at_{};
   uint64_t judged_ = 0;
   size_t verdicts_ = 0;
   Clock::time_point changed_at_ = Clock::now();
@@ -144,6 +162,24 @@ class Teller {
   uint64_t finished_ = 0;
 };
 
+// Null: nobody is answered, which was wanted or told. Error: the address that was asked for cannot be had.
+Result<std::unique_ptr<QueryService>> StartService(const CollectorArguments& arguments,
+                                                   const std::string& database, const Teller& teller) {
+  if (arguments.query == "none") return std::unique_ptr<QueryService>();
+  QueryServiceOptions options;
+  options.address = arguments.query;
+  options.database = database;
+  Result<std::unique_ptr<QueryService>> service = QueryService::Start(options);
+  if (service) {
+    teller.Say("answering queries at " + (*service)->address());
+    return service;
+  }
+  if (arguments.query_given) return Error{"--query: " + service.error()};
+  // Receiving matters more than an address that nobody asked for.
+  teller.Say(service.error() + "; answering none (--query names another address)");
+  return std::unique_ptr<QueryService>();
+}
+
 int RunCollector(const CollectorArguments& arguments) {
   // First of all: reading a large database back takes a while, and a signal then must end it cleanly too.
   InstallSignalHandlers();
@@ -168,6 +204,8 @@ int RunCollector(const CollectorArguments& arguments) {
   Teller teller(arguments);
   teller.Say("listening on " + receiver.address() + ", writing " + path);
   if (feed.changes() != 0) teller.Say(std::to_string(feed.changes()) + " calls are there already");
+  const Result<std::unique_ptr<QueryService>> service = StartService(arguments, path, teller);
+  if (!service) return Fail(service.error());
   Judge judge(correlator, **store);
   while (stop_signal == 0) {
     receiver.Poll(100);
@@ -204,6 +242,12 @@ int Main(int argc, char** argv) {
   app.add_option("--data", arguments.data, "Keep the database in this folder; it is made if need be")
       ->type_name("DIR")
       ->required();
+  // Both names: --grpc is what scripts may have from the first description of the interface.
+  auto* query =
+      app.add_option("--query,--grpc", arguments.query,
+                     "Where queries are answered (gRPC): HOST:PORT of this host, unix:PATH, or none")
+          ->type_name("ADDR")
+          ->capture_default_str();
   auto* quiet = app.add_flag("-q,--quiet", arguments.quiet, "Say nothing but problems");
   app.add_flag("-v,--verbose", arguments.verbose, "Say more")->excludes(quiet);
   app.set_version_flag("--version", std::string("keytrail-collector ") + kVersion);
@@ -218,6 +262,13 @@ int Main(int argc, char** argv) {
   const Status address = CheckListenAddress(arguments.listen);
   if (!address.ok()) {
     Fail("--listen: " + address.error());
+    return kExitUsage;
+  }
+  arguments.query_given = query->count() != 0;
+  const Status query_address =
+      arguments.query == "none" ? Status(Done{}) : CheckQueryAddress(arguments.query);
+  if (!query_address.ok()) {
+    Fail("--query: " + query_address.error());
     return kExitUsage;
   }
   return RunCollector(arguments);

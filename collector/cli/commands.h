@@ -9,10 +9,14 @@ namespace keytrail {
 void AddSqlCommand(CLI::App& app, int& exit_status);
 void AddVerdictsCommand(CLI::App& app, int& exit_status);
 void AddTimelineCommand(CLI::App& app, int& exit_status);
+void AddAgentsCommand(CLI::App& app, int& exit_status);
+void AddLossesCommand(CLI::App& app, int& exit_status);
+void AddWatchCommand(CLI::App& app, int& exit_status);
 
 // Exit statuses of all three programs.
 inline constexpr int kExitDone = 0;
 inline constexpr int kExitFailed = 1;
 inline constexpr int kExitUsage = 2;
+inline constexpr int kExitIncomplete = 3;
 
 }  // namespace keytrail

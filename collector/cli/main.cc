@@ -23,6 +23,9 @@ int Main(int argc, char** argv) {
   AddVerdictsCommand(app, exit_status);
   AddTimelineCommand(app, exit_status);
   AddSqlCommand(app, exit_status);
+  AddAgentsCommand(app, exit_status);
+  AddLossesCommand(app, exit_status);
+  AddWatchCommand(app, exit_status);
   std::signal(SIGPIPE, SIG_IGN);  // a closed pipe is an error of the write that meets it
   try {
     app.parse(argc, argv);

@@ -1,9 +1,11 @@
 #include "collector/cli/row_printer.h"
 
+#include <algorithm>
 #include <charconv>
 #include <cmath>
 #include <nlohmann/json.hpp>
 
+#include "collector/report/layout.h"
 #include "common/key_codec.h"
 
 namespace keytrail {
@@ -12,39 +14,118 @@ namespace {
 
 using Type = Store::QueryValue::Type;
 
+// For a terminal: line ends become spaces, other control characters question marks; what is no UTF-8 stays.
+std::string Printable(std::string text) {
+  for (char& c : text) {
+    if (static_cast<uint8_t>(c) < 0x20 || c == 0x7F) c = c == '\n' ? ' ' : '?';
+  }
+  return text;
+}
+
 // Rows that are looked at before the widths of a table are fixed.
 constexpr size_t kWidthRows = 1000;
 
 std::string RealText(double d) {
   char text[64];
-  return std::string(text, std::to_chars(text, text + sizeof text, d).ptr);
+  // Shortest that reads back as the same number; without an exponent where people would not write one.
+  const double size = std::fabs(d);
+  const bool plain = size == 0 || (size >= 1e-6 && size < 1e15);
+  const auto end = plain ? std::to_chars(text, text + sizeof text, d, std::chars_format::fixed)
+                         : std::to_chars(text, text + sizeof text, d);
+  return std::string(text, end.ptr);
 }
 
-// Code points: near enough to columns for host names, keys and sentences.
-size_t Width(const std::string& text) {
-  size_t n = 0;
-  for (char c : text) n += (static_cast<uint8_t>(c) & 0xC0) != 0x80 ? 1 : 0;
-  return n;
+using report::Paint;
+using report::Tone;
+
+// A column is made no narrower than this; the head of a time or of a key still says something.
+constexpr size_t kNarrowest = 14;
+constexpr size_t kGap = 2;
+
+std::string Cell(const Store::QueryValue& v) {
+  switch (v.type) {
+    case Type::kNull:
+      return "null";
+    case Type::kInteger:
+      return std::to_string(v.integer);
+    case Type::kReal:
+      return RealText(v.real);
+    case Type::kBlob:
+      return "0x" + HexLower(AsBytes(v.bytes));
+    case Type::kText:
+      break;
+  }
+  // A cell stays in its line, and does nothing to the terminal.
+  return Printable(v.bytes);
 }
+
+struct Shown {
+  std::string text;
+  Type type = Type::kNull;
+};
+
+// A block a row: names to the left, values to the right.
+class LinePrinter final : public RowPrinter {
+ public:
+  explicit LinePrinter(const TableLook& look) : look_(look) {}
+
+  void Columns(const std::vector<std::string>& names, std::string&) override {
+    names_ = names;
+    for (const std::string& name : names) widest_ = std::max(widest_, report::Columns(name));
+  }
+  void Row(const std::vector<Store::QueryValue>& values, std::string& out) override {
+    std::vector<Shown> row;
+    for (const Store::QueryValue& v : values) row.push_back({Cell(v), v.type});
+    Print(row, out);
+  }
+  void Print(const std::vector<Shown>& row, std::string& out) {
+    const Paint paint(look_.color);
+    if (++rows_ > 1) out += '\n';
+    const size_t room = static_cast<size_t>(look_.width) > widest_ + kGap + kNarrowest
+                            ? static_cast<size_t>(look_.width) - widest_ - kGap
+                            : 0;
+    for (size_t i = 0; i < row.size(); ++i) {
+      std::vector<std::string> lines = {row[i].text};
+      if (room != 0 && row[i].type == Type::kBlob) lines = {report::Shorten(row[i].text, room)};
+      if (room != 0 && row[i].type == Type::kText) lines = report::Wrap(row[i].text, room);
+      out.append(widest_ - report::Columns(names_[i]), ' ');
+      out += paint(Tone::kBold, names_[i]);
+      for (size_t n = 0; n < lines.size(); ++n) {
+        if (!lines[n].empty()) out.append(n == 0 ? kGap : widest_ + kGap, ' ');
+        out += paint(row[i].type == Type::kNull ? Tone::kDim : Tone::kPlain, lines[n]) + "\n";
+      }
+    }
+  }
+  void End(std::string&) override {}
+
+ private:
+  TableLook look_;
+  std::vector<std::string> names_;
+  size_t widest_ = 0;
+  size_t rows_ = 0;
+};
 
 class TablePrinter final : public RowPrinter {
  public:
-  void Columns(const std::vector<std::string>& names, std::string&) override {
+  explicit TablePrinter(const TableLook& look) : look_(look), lines_(look) {}
+
+  void Columns(const std::vector<std::string>& names, std::string& out) override {
     names_ = names;
-    for (const std::string& name : names) widths_.push_back(Width(name));
+    for (const std::string& name : names) widths_.push_back(report::Columns(name));
     numeric_.assign(names.size(), true);
+    lines_.Columns(names, out);
   }
 
   void Row(const std::vector<Store::QueryValue>& values, std::string& out) override {
-    std::vector<std::string> cells;
+    std::vector<Shown> cells;
     for (size_t i = 0; i < values.size(); ++i) {
-      cells.push_back(Cell(values[i]));
+      cells.push_back({Cell(values[i]), values[i].type});
       if (printed_) continue;
-      widths_[i] = std::max(widths_[i], Width(cells[i]));
+      widths_[i] = std::max(widths_[i], report::Columns(cells[i].text));
       const Type type = values[i].type;
       if (type != Type::kInteger && type != Type::kReal && type != Type::kNull) numeric_[i] = false;
     }
-    if (printed_) return Line(cells, out);
+    if (printed_) return Print(cells, out);
     waiting_.push_back(std::move(cells));
     if (waiting_.size() == kWidthRows) Flush(out);
   }
@@ -54,56 +135,73 @@ class TablePrinter final : public RowPrinter {
   }
 
  private:
-  static std::string Cell(const Store::QueryValue& v) {
-    switch (v.type) {
-      case Type::kNull:
-        return "null";
-      case Type::kInteger:
-        return std::to_string(v.integer);
-      case Type::kReal:
-        return RealText(v.real);
-      case Type::kBlob:
-        return "0x" + HexLower(AsBytes(v.bytes));
-      case Type::kText:
-        break;
+  size_t TableWidth() const {
+    size_t width = widths_.empty() ? 0 : (widths_.size() - 1) * kGap;
+    for (const size_t w : widths_) width += w;
+    return width;
+  }
+
+  // Takes from the widest column that may be shortened, until the table fits. False: it cannot.
+  bool Fit() {
+    const size_t room = static_cast<size_t>(look_.width);
+    while (TableWidth() > room) {
+      size_t widest = widths_.size();
+      for (size_t i = 0; i < widths_.size(); ++i) {
+        if (numeric_[i] || widths_[i] <= kNarrowest) continue;
+        if (widest == widths_.size() || widths_[i] > widths_[widest]) widest = i;
+      }
+      if (widest == widths_.size()) return false;
+      --widths_[widest];
     }
-    std::string text = v.bytes;
-    for (char& c : text) {
-      // A cell stays in its line, and does nothing to the terminal.
-      if (static_cast<uint8_t>(c) < 0x20 || c == 0x7F) c = c == '\n' ? ' ' : '?';
-    }
-    return text;
+    return true;
   }
 
   void Flush(std::string& out) {
     printed_ = true;
-    Line(names_, out);
-    for (size_t i = 0; i < widths_.size(); ++i) {
-      if (i != 0) out += "  ";
-      out.append(widths_[i], '-');
+    // An empty table shows its columns, whatever their number.
+    as_lines_ = look_.width > 0 && !Fit() && !waiting_.empty();
+    if (!as_lines_) {
+      std::vector<Shown> head;
+      for (const std::string& name : names_) head.push_back({name, Type::kText});
+      PrintCells(head, Tone::kBold, out);
+      for (size_t i = 0; i < widths_.size(); ++i) {
+        if (i != 0) out.append(kGap, ' ');
+        out.append(widths_[i], '-');
+      }
+      out += '\n';
     }
-    out += '\n';
-    for (const std::vector<std::string>& cells : waiting_) Line(cells, out);
+    for (const std::vector<Shown>& cells : waiting_) Print(cells, out);
     waiting_.clear();
   }
 
-  void Line(const std::vector<std::string>& cells, std::string& out) {
+  void Print(const std::vector<Shown>& cells, std::string& out) {
+    if (as_lines_) return lines_.Print(cells, out);
+    PrintCells(cells, Tone::kPlain, out);
+  }
+
+  void PrintCells(const std::vector<Shown>& cells, Tone tone, std::string& out) {
+    const Paint paint(look_.color);
     for (size_t i = 0; i < cells.size(); ++i) {
-      if (i != 0) out += "  ";
-      const size_t width = Width(cells[i]);
+      if (i != 0) out.append(kGap, ' ');
+      const std::string text =
+          look_.width > 0 ? report::Shorten(cells[i].text, std::max(widths_[i], size_t{5})) : cells[i].text;
+      const size_t width = report::Columns(text);
       const size_t pad = width < widths_[i] ? widths_[i] - width : 0;
       if (numeric_[i]) out.append(pad, ' ');
-      out += cells[i];
+      out += paint(cells[i].type == Type::kNull ? Tone::kDim : tone, text);
       // Nothing behind the last cell: lines that are copied have no blank tail.
       if (!numeric_[i] && i + 1 < cells.size()) out.append(pad, ' ');
     }
     out += '\n';
   }
 
+  TableLook look_;
+  LinePrinter lines_;
+  bool as_lines_ = false;
   std::vector<std::string> names_;
   std::vector<size_t> widths_;
   std::vector<bool> numeric_;
-  std::vector<std::vector<std::string>> waiting_;
+  std::vector<std::vector<Shown>> waiting_;
   bool printed_ = false;
 };
 
@@ -194,10 +292,11 @@ class JsonPrinter final : public RowPrinter {
 
 }  // namespace
 
-std::unique_ptr<RowPrinter> MakeRowPrinter(const std::string& format) {
+std::unique_ptr<RowPrinter> MakeRowPrinter(const std::string& format, const TableLook& look) {
   if (format == "csv") return std::make_unique<CsvPrinter>();
   if (format == "json") return std::make_unique<JsonPrinter>();
-  return std::make_unique<TablePrinter>();
+  if (format == "line") return std::make_unique<LinePrinter>(look);
+  return std::make_unique<TablePrinter>(look);
 }
 
 }  // namespace keytrail

@@ -19,10 +19,19 @@ class RowPrinter {
   virtual void End(std::string& out) = 0;
 };
 
-// `format` is table, csv or json.
-//   table  aligned; the widths are those of the first rows. BLOBs as 0x…, NULL as "null".
+// How a table fits a terminal.
+struct TableLook {
+  int width = 0;       // columns of the terminal; 0: as wide as the rows are, nothing is shortened
+  bool color = false;  // ANSI colours
+};
+
+// `format` is table, line, csv or json.
+//   table  aligned; the widths are those of the first rows. BLOBs as 0x…, NULL as "null". With a width, long
+//   cells
+//          lose their middle, and rows that still do not fit are printed as by `line`.
+//   line   a line a value, a block a row
 //   csv    RFC 4180 with a header and LF; BLOBs as hex, NULL as nothing.
 //   json   an array of objects, one a line; BLOBs as hex; bytes that are no UTF-8 become U+FFFD.
-std::unique_ptr<RowPrinter> MakeRowPrinter(const std::string& format);
+std::unique_ptr<RowPrinter> MakeRowPrinter(const std::string& format, const TableLook& look = {});
 
 }  // namespace keytrail

@@ -6,11 +6,11 @@
 #include <memory>
 
 #include "collector/cli/commands.h"
+#include "collector/cli/source_options.h"
 #include "collector/cli/terminal.h"
 #include "collector/cli/time_argument.h"
 #include "collector/report/timeline_perfetto.h"
 #include "collector/report/timeline_text.h"
-#include "collector/store/store.h"
 #include "collector/store/timeline_rows.h"
 #include "common/limits.h"
 
@@ -21,10 +21,9 @@ namespace {
 // A page that is read in a minute; Perfetto folds and zooms by itself.
 constexpr size_t kTextCalls = 40;
 constexpr size_t kPerfettoCalls = 5000;
-constexpr int kExitIncomplete = 3;
 
 struct TimelineArguments {
-  std::string database;
+  SourceOptions source;
   uint64_t number = 0;  // of whichever of verdict, region, start_ts, connection was given
   std::string key;
   std::string from;
@@ -41,9 +40,23 @@ struct TimelineArguments {
   bool around_given = false;
 };
 
-int Fail(const std::string& message, int status = kExitFailed) {
-  std::fprintf(stderr, "keytrail: %s\n", message.c_str());
-  return status;
+int WrongUsage(const std::string& message) {
+  Fail(message);
+  return kExitUsage;
+}
+
+// Statements of ours to whoever answers them.
+TimelineSql AskWith(AnswerSource& source) {
+  return [&source](const std::string& sql, const auto& on_columns, const auto& on_row) -> Status {
+    SqlRequest request;
+    request.sql = sql;
+    request.max_rows = limits::kMaxQueryRows;
+    request.max_time_ns = limits::kMaxQueryTimeNs;
+    const SqlOutcome outcome = source.Sql(
+        request, [&](const std::vector<std::string>& names) { on_columns({names}); }, on_row);
+    if (outcome.end == SqlOutcome::End::kDone || outcome.end == SqlOutcome::End::kReader) return Done{};
+    return Error{outcome.text};
+  };
 }
 
 // Fills from_ns and to_ns. False: said why.
@@ -60,15 +73,14 @@ bool ReadWindow(const TimelineArguments& arguments, const TimelineSql& sql, Time
     if (text.empty()) return true;
     ns = ParseTimeArgument(text, first, last);
     if (!ns) {
-      exit_status =
-          Fail("'" + text + "' is no time: 16:30:10.684, 2026-11-23T16:30:10, or ns since 1970 (all UTC)",
-               kExitUsage);
+      exit_status = WrongUsage("'" + text +
+                               "' is no time: 16:30:10.684, 2026-11-23T16:30:10, or ns since 1970 (all UTC)");
     }
     return ns.has_value();
   };
   if (!read(arguments.from, question.from_ns) || !read(arguments.to, question.to_ns)) return false;
   if (question.from_ns && question.to_ns && *question.from_ns > *question.to_ns) {
-    exit_status = Fail("--from is later than --to", kExitUsage);
+    exit_status = WrongUsage("--from is later than --to");
     return false;
   }
   // Of a window the margin is there only if it is asked for: the user was exact.
@@ -112,12 +124,9 @@ int Print(const TimelineArguments& arguments, const Timeline& timeline) {
 }
 
 int RunTimeline(const TimelineArguments& arguments) {
-  const Result<std::unique_ptr<Store>> store = Store::OpenReadOnly(arguments.database);
-  if (!store) return Fail(store.error());
-  const TimelineSql sql = [&](const std::string& text, const auto& on_columns, const auto& on_row) {
-    const Status status = (*store)->Query(text, on_columns, on_row);
-    return status.ok() ? status : Status(Error{"database '" + arguments.database + "': " + status.error()});
-  };
+  const Result<std::unique_ptr<AnswerSource>> source = OpenSource(arguments.source);
+  if (!source) return Fail(source.error());
+  const TimelineSql sql = AskWith(**source);
   TimelineQuestion question;
   question.about = arguments.about;
   question.number = arguments.number;
@@ -125,8 +134,7 @@ int RunTimeline(const TimelineArguments& arguments) {
                         : arguments.format == "perfetto" ? kPerfettoCalls
                                                          : kTextCalls;
   const std::optional<int64_t> around = ParseSpanArgument(arguments.around);
-  if (!around)
-    return Fail("--around: '" + arguments.around + "' is no duration such as 50ms or 2s", kExitUsage);
+  if (!around) return WrongUsage("--around: '" + arguments.around + "' is no duration such as 50ms or 2s");
   question.around_ns = *around;
   if (!arguments.from.empty() || !arguments.to.empty()) {
     int exit_status = kExitDone;
@@ -137,7 +145,7 @@ int RunTimeline(const TimelineArguments& arguments) {
     if (!keys) return Fail(keys.error());
     question.keys = std::move(*keys);
   }
-  const Result<InvestigationReport> report = (*store)->ReadReport();
+  const Result<InvestigationReport> report = (*source)->Report();
   if (!report) return Fail(report.error());
   const Result<Timeline> timeline = ReadTimeline(question, *report, sql);
   if (!timeline) return Fail(timeline.error());
@@ -182,9 +190,7 @@ void AddTimelineCommand(CLI::App& app, int& exit_status) {
   CLI::App* command = app.add_subcommand(
       "timeline",
       "Show who said what to whom, what was refused, and what followed, with both views of each call");
-  command->add_option("--db", arguments->database, "Database of a collector or an investigation")
-      ->required()
-      ->type_name("FILE");
+  AddSourceOptions(*command, arguments->source);
   std::vector<CLI::Option*> questions;
   AddQuestions(*command, arguments, questions);
   for (CLI::Option* a : questions) {

@@ -1,46 +1,27 @@
-// `keytrail verdicts --db FILE`: what was concluded, from a database.
+// `keytrail verdicts`: what was concluded.
 
-#include <cstdio>
 #include <memory>
 
 #include "collector/cli/commands.h"
+#include "collector/cli/source_options.h"
 #include "collector/cli/terminal.h"
 #include "collector/report/report.h"
-#include "collector/store/store.h"
 
 namespace keytrail {
 
 namespace {
 
 struct VerdictsArguments {
-  std::string database;
+  SourceOptions source;
   std::string keys = "tidb";
   std::string color = "auto";
   bool json = false;
 };
 
-int Fail(const std::string& message) {
-  std::fprintf(stderr, "keytrail: %s\n", message.c_str());
-  return kExitFailed;
-}
-
 int RunVerdicts(const VerdictsArguments& arguments) {
-  Result<std::unique_ptr<Store>> store = Store::OpenReadOnly(arguments.database);
-  if (!store) return Fail(store.error());
-  // "Nobody is wrong" must not be read out of a database that nobody has judged.
-  bool judged = false;
-  const Status asked = (*store)->Query(
-      "SELECT 1 FROM about WHERE name = 'calls'", [](const Store::QueryColumns&) {},
-      [&](const std::vector<Store::QueryValue>&) {
-        judged = true;
-        return false;
-      });
-  if (!asked.ok()) return Fail("database '" + arguments.database + "': " + asked.error());
-  if (!judged) {
-    return Fail("database '" + arguments.database +
-                "': nothing was judged yet; a collector does so a moment " + "after the first records");
-  }
-  const Result<InvestigationReport> report = (*store)->ReadReport();
+  const Result<std::unique_ptr<AnswerSource>> source = OpenSource(arguments.source);
+  if (!source) return Fail(source.error());
+  const Result<InvestigationReport> report = (*source)->Report();
   if (!report) return Fail(report.error());
   std::string text;
   if (arguments.json) {
@@ -52,20 +33,15 @@ int RunVerdicts(const VerdictsArguments& arguments) {
     look.hex_keys = arguments.keys == "hex";
     text = ReportText(*report, look);
   }
-  if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size() || std::fflush(stdout) != 0) {
-    return Fail("standard output: cannot write");
-  }
-  return kExitDone;
+  return WriteOut(text) ? kExitDone : Fail("standard output: cannot write");
 }
 
 }  // namespace
 
 void AddVerdictsCommand(CLI::App& app, int& exit_status) {
   auto arguments = std::make_shared<VerdictsArguments>();
-  CLI::App* command = app.add_subcommand("verdicts", "Print the verdicts of a database with their evidence");
-  command->add_option("--db", arguments->database, "Database of a collector or an investigation")
-      ->required()
-      ->type_name("FILE");
+  CLI::App* command = app.add_subcommand("verdicts", "Print the verdicts with their evidence");
+  AddSourceOptions(*command, arguments->source);
   command->add_option("--keys", arguments->keys, "How text shows keys: 'tidb' (t53_r8012) or 'hex'")
       ->check(CLI::IsMember({"tidb", "hex"}))
       ->type_name("FORM");

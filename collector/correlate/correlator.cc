@@ -116,6 +116,12 @@ void Correlator::AddLoss(const LossDescription& loss) {
   state_->losses.push_back(loss);
 }
 
+uint64_t Correlator::signs() const {
+  const Findings& findings = state_->findings;
+  return findings.complaints().size() + findings.complaints_over_cap() + findings.face_faults().size() +
+         findings.odd_requests().size() + state_->ledger.contradictions();
+}
+
 InvestigationReport Correlator::Judge() const {
   const HostTable hosts(state_->log);
   const Pairing pairing(state_->log, hosts);

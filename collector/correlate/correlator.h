@@ -49,6 +49,11 @@ class Correlator {
   void Add(uint32_t agent, uint64_t call_id, const CallRecord& call);
   void AddLoss(const LossDescription& loss);
 
+  // How many things were added that may be somebody's fault: refused keys, answers that do not fit their
+  // question, statements that contradict another. While it stays, a judgement can hardly bring a new certain
+  // verdict.
+  uint64_t signs() const;
+
   // Judges everything added so far. May be called again after more was added.
   InvestigationReport Judge() const;
 

@@ -137,6 +137,7 @@ void RouteLedger::AddStatement(const CallLog& log, uint32_t index, const RegionS
     }
   }
   if (entry == nullptr) {
+    if (!entries.empty() && entries.front().range != range) ++contradictions_;
     entries.emplace_back();
     entry = &entries.back();
     entry->range = range;

@@ -101,6 +101,8 @@ class RouteLedger {
   const std::unordered_map<ServedBy, std::vector<ServedKeys>, ServedByHash>& served() const {
     return served_;
   }
+  // Statements that gave a (region, version) another range than the first one did.
+  uint64_t contradictions() const { return contradictions_; }
   // The first key that a PD lookup asked for, encoded.
   const std::string* AskedKey(uint32_t observation) const;
   RangeTable& ranges() { return ranges_; }
@@ -115,6 +117,7 @@ class RouteLedger {
   std::unordered_map<ServedBy, std::vector<ServedKeys>, ServedByHash> served_;
   std::unordered_map<uint32_t, std::string> asked_;
   RangeTable ranges_;
+  uint64_t contradictions_ = 0;
   std::string scratch_;
 };
 

@@ -39,16 +39,29 @@ Pairing::Pairing(const CallLog& log, const HostTable& hosts)
 }
 
 void Pairing::SortGroups() {
-  order_.resize(log_.observations().size());
-  for (uint32_t i = 0; i < order_.size(); ++i) order_[i] = i;
-  std::sort(order_.begin(), order_.end(), [&](uint32_t x, uint32_t y) {
-    const Observation& a = log_[x];
-    const Observation& b = log_[y];
+  // Most of the key lies in one place beside the index; the observations are looked at only where that is
+  // equal.
+  struct Item {
+    uint64_t stream;
+    uint64_t request_id;
+    uint32_t index;
+  };
+  std::vector<Item> items(log_.observations().size());
+  for (uint32_t i = 0; i < items.size(); ++i) {
+    items[i] = {uint64_t{log_[i].connection} << 32 | log_[i].stream, log_[i].request_id, i};
+  }
+  std::sort(items.begin(), items.end(), [&](const Item& x, const Item& y) {
+    if (x.stream != y.stream) return x.stream < y.stream;
+    if (x.request_id != y.request_id) return x.request_id < y.request_id;
+    const Observation& a = log_[x.index];
+    const Observation& b = log_[y.index];
     const auto ka = KeyOf(a);
     const auto kb = KeyOf(b);
     if (ka != kb) return ka < kb;
     return std::tuple(a.agent, a.first(), a.call_id) < std::tuple(b.agent, b.first(), b.call_id);
   });
+  order_.resize(items.size());
+  for (uint32_t i = 0; i < order_.size(); ++i) order_[i] = items[i].index;
   for (uint32_t begin = 0; begin < order_.size();) {
     uint32_t end = begin + 1;
     while (end < order_.size() && KeyOf(log_[order_[end]]) == KeyOf(log_[order_[begin]])) ++end;

@@ -1,5 +1,9 @@
 #include "collector/store/schema.h"
 
+#include <string_view>
+
+#include "collector/store/question_views.h"
+
 namespace keytrail {
 
 namespace {
@@ -474,6 +478,12 @@ constexpr TableDescription kSchema[] = {
      "SELECT c.store_id AS store_id, n.server AS server, count(*) AS calls, min(c.req_first_ns) AS first_ns,"
      " max(c.req_first_ns) AS last_ns FROM call_rows c JOIN connections n ON n.id = c.connection"
      " WHERE c.store_id > 0 AND c.flags & 2 = 0 GROUP BY c.store_id, n.server"},
+    {"lookups", "questions to PD about regions, and what it answered", kLookups, "", false, kLookupsView},
+    {"requests", "requests to regions, one row for each region", kRequests, "", false, kRequestsView},
+    {"call_errors", "errors with the calls that they answer", kCallErrors, "", false, kCallErrorsView},
+    {"agent_progress", "agents, and how much of theirs is stored", kAgentProgress, "", false,
+     kAgentProgressView},
+    {"lost", "everything that is known to be missing, by host", kLost, "", false, kLostView},
 };
 
 std::string Quoted(const char* text) {
@@ -489,6 +499,13 @@ std::string Quoted(const char* text) {
 
 std::span<const TableDescription> DatabaseSchema() {
   return kSchema;
+}
+
+std::string QuestionViewSql(const char* name) {
+  for (const TableDescription& table : kSchema) {
+    if (table.view != nullptr && std::string_view(table.name) == name) return table.view;
+  }
+  return {};
 }
 
 std::string CreationSql() {

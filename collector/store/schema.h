@@ -33,6 +33,10 @@ struct TableDescription {
 
 std::span<const TableDescription> DatabaseSchema();
 
+// The SELECT of a view, for `WITH name AS (…)`: a file of an earlier build may have an older one or none.
+// Empty if there is no such view.
+std::string QuestionViewSql(const char* name);
+
 // All statements that make an empty database ours, `columns` included.
 std::string CreationSql();
 

@@ -28,9 +28,11 @@ void GiveBlob(sqlite3_context* context, const std::string& s) {
   sqlite3_result_blob64(context, s.data(), s.size(), SQLITE_TRANSIENT);
 }
 
-// tidb_key(encoded key): for people.
-void TidbKey(sqlite3_context* context, int, sqlite3_value** values) {
-  if (!IsNull(values[0])) GiveText(context, EncodedKeyText(BytesOf(values[0])));
+// tidb_key(encoded key): for people. tidb_key(encoded key, 1): the end of a range, where empty is +inf.
+void TidbKey(sqlite3_context* context, int count, sqlite3_value** values) {
+  if (IsNull(values[0])) return;
+  const bool is_end = count == 2 && sqlite3_value_int(values[1]) != 0;
+  GiveText(context, EncodedKeyText(BytesOf(values[0]), is_end ? Bound::kEnd : Bound::kStart));
 }
 
 void EncodeKeyFunction(sqlite3_context* context, int, sqlite3_value** values) {
@@ -60,6 +62,20 @@ void TsoTime(sqlite3_context* context, int, sqlite3_value** values) {
   GiveText(context, text);
 }
 
+// A time of the database, ns since 1970, in UTC.
+void NsTime(sqlite3_context* context, int, sqlite3_value** values) {
+  if (sqlite3_value_type(values[0]) != SQLITE_INTEGER) return;
+  const int64_t ns = sqlite3_value_int64(values[0]);
+  if (ns < 0) return;
+  const std::time_t seconds = static_cast<std::time_t>(ns / 1'000'000'000);
+  std::tm utc{};
+  if (gmtime_r(&seconds, &utc) == nullptr) return;
+  char text[64];
+  const size_t n = std::strftime(text, sizeof text, "%Y-%m-%d %H:%M:%S", &utc);
+  std::snprintf(text + n, sizeof text - n, ".%06d", static_cast<int>(ns % 1'000'000'000 / 1000));
+  GiveText(context, text);
+}
+
 // in_range(key, start, end): start <= key < end, an empty end is +infinity.
 void InRangeFunction(sqlite3_context* context, int, sqlite3_value** values) {
   if (IsNull(values[0]) || IsNull(values[1]) || IsNull(values[2])) return;
@@ -74,6 +90,8 @@ Status AddSqlFunctions(sqlite3* db) {
     int arguments;
     void (*function)(sqlite3_context*, int, sqlite3_value**);
   } kFunctions[] = {{"tidb_key", 1, TidbKey},
+                    {"tidb_key", 2, TidbKey},
+                    {"ns_time", 1, NsTime},
                     {"encode_key", 1, EncodeKeyFunction},
                     {"decode_key", 1, DecodeKeyFunction},
                     {"tso_time", 1, TsoTime},

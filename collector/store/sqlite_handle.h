@@ -40,6 +40,12 @@ class SqlStatement {
     return s;
   }
 
+  // The first statement of `sql`, for one use; `tail` is what follows. A code of SQLite; raw() is null if
+  // there is no statement.
+  int PrepareOnce(sqlite3* db, const char* sql, const char** tail) {
+    return sqlite3_prepare_v2(db, sql, -1, &statement_, tail);
+  }
+
   SqlStatement& Null() {
     sqlite3_bind_null(statement_, ++next_);
     return *this;

@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <fstream>
 
+#include "collector/store/memory_bound.h"
 #include "collector/store/schema.h"
 #include "collector/store/store_state.h"
 #include "common/limits.h"
@@ -73,6 +74,8 @@ Result<int64_t> Store::State::Number(const std::string& sql) {
 }
 
 Status Store::State::OpenFile(const std::string& name, int flags) {
+  // Before the first use of SQLite, or no query could be bounded later. Sandbox asks whether it worked.
+  (void)InstallMemoryBound();
   if (IsOtherFile(path)) return Error{"database '" + path + "': file is not a database"};
   sqlite3* opened = nullptr;
   const int code = sqlite3_open_v2(name.c_str(), &opened, flags | SQLITE_OPEN_NOMUTEX, nullptr);

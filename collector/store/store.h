@@ -39,6 +39,8 @@ struct LossRow {
   int64_t last_ns = 0;
 };
 
+class Sandbox;
+
 class Store {
  public:
   ~Store();
@@ -75,8 +77,8 @@ class Store {
   // Stored observations.
   Result<uint64_t> CallCount();
 
-  // Runs one read-only statement (an authorizer refuses everything else). Values are text; keys stay BLOBs
-  // and are given as is. Error: SQLite's own words.
+  // Runs one read-only statement of ours (an authorizer refuses everything else), unbounded: statements of
+  // users go through a Sandbox (sandbox.h). Keys stay BLOBs and are given as is. Error: SQLite's own words.
   struct QueryColumns {
     std::vector<std::string> names;
   };
@@ -90,6 +92,7 @@ class Store {
                const std::function<bool(const std::vector<QueryValue>&)>& on_row);
 
  private:
+  friend class Sandbox;
   Store();
   struct State;
   std::unique_ptr<State> state_;

@@ -80,7 +80,7 @@ struct Store::State {
   bool WriteRecords();
 };
 
-// tidb_key, encode_key, decode_key, tso_time, in_range.
+// tidb_key, encode_key, decode_key, tso_time, ns_time, in_range.
 Status AddSqlFunctions(sqlite3* db);
 
 }  // namespace keytrail

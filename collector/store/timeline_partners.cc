@@ -10,20 +10,24 @@ namespace keytrail {
 
 namespace {
 
-// Views whose other end is looked for in one scan.
-constexpr size_t kPartnersAtOnce = 500;
+// Text of the views whose other end is looked for in one scan: well below limits::kMaxSqlBytes.
+constexpr size_t kPartnerBytesAtOnce = 100'000;
 // How far apart two views of a call may lie; messages have no id, only time tells them apart.
 constexpr int64_t kPartnerWithinNs = 10'000'000'000;
 constexpr int64_t kMessagePartnerWithinNs = 1'000'000'000;
 
-// (agent, client, server, stream, kind, request, lo, hi) for every agent that may have seen the same call.
-std::string RowsOf(const TimelineScene& scene, const TimelineObservation& o) {
+// (agent, client, server, stream, kind, request, lo, hi) for every agent that may have seen the same call:
+// those at its ends, and those of which nobody knows where they stand.
+std::string RowsOf(const TimelineScene& scene, const SeenObservation& seen) {
+  const TimelineObservation& o = seen.brief;
   std::string rows;
   const bool message = o.kind == static_cast<uint64_t>(CallKind::kMessage);
   const int64_t within = message ? kMessagePartnerWithinNs : kPartnerWithinNs;
   const TimelinePlaces& places = scene.places();
   for (const uint32_t agent : places.agents()) {
-    if (agent == o.agent || !o.first_ns) continue;
+    const std::string& address = places.AddressOf(agent);
+    const bool at_end = address.empty() || address == seen.client_address || address == seen.server_address;
+    if (agent == o.agent || !o.first_ns || !at_end) continue;
     const int64_t at =
         places.clocks().FromReference(places.ObserverName(agent), *o.first_ns).value_or(*o.first_ns);
     rows += (rows.empty() ? "(" : ",(") + std::to_string(agent) + "," + SqlText(o.client) + "," +
@@ -53,14 +57,13 @@ Status ReadTimelinePartners(TimelineScene& scene, size_t most) {
     const bool between = scene.SideOf(s) == TimelineScene::Side::kBetween;
     const std::string& opposite = at_client ? s.server_address : s.client_address;
     if (!between && scene.places().AgentsAt(opposite).empty()) continue;
-    if (std::string rows = RowsOf(scene, s.brief); !rows.empty()) alone.push_back(std::move(rows));
+    if (std::string rows = RowsOf(scene, s); !rows.empty()) alone.push_back(std::move(rows));
   }
   std::vector<uint64_t> found;
-  for (size_t begin = 0; begin < alone.size(); begin += kPartnersAtOnce) {
-    std::string rows;
-    for (size_t i = begin; i < std::min(alone.size(), begin + kPartnersAtOnce); ++i) {
-      rows += (rows.empty() ? "" : ",") + alone[i];
-    }
+  for (size_t next = 0; next < alone.size();) {
+    std::string rows = alone[next++];
+    while (next < alone.size() && rows.size() + alone[next].size() < kPartnerBytesAtOnce)
+      rows += "," + alone[next++];
     const Status read = scene.sql()(
         "WITH p(agent, client, server, stream, kind, request, lo, hi) AS (VALUES " + rows + kPartnersSql,
         [](const Store::QueryColumns&) {},

@@ -16,6 +16,9 @@ namespace keytrail {
 
 namespace {
 
+// Windows of one statement, over all agents: a row of it each.
+constexpr size_t kMostWindows = 1000;
+
 class Reader {
  public:
   Reader(const TimelineQuestion& question, const InvestigationReport& report, TimelineScene& scene)
@@ -93,10 +96,13 @@ class Reader {
       regions.assign(distinct.begin(), distinct.end());
     }
     if (regions.empty() || windows.empty()) return Done{};
-    return scene_.Observe(IdsOfRegions(regions), Joined(std::move(windows)), false);
+    const size_t agents = std::max<size_t>(1, scene_.places().agents().size());
+    return scene_.Observe(IdsOfRegions(regions),
+                          Joined(std::move(windows), std::max<size_t>(1, kMostWindows / agents)), false);
   }
 
-  static std::vector<TimelineWindow> Joined(std::vector<TimelineWindow> windows) {
+  // Windows that meet become one; of more than `most` those with the least between them do, too.
+  static std::vector<TimelineWindow> Joined(std::vector<TimelineWindow> windows, size_t most) {
     std::sort(windows.begin(), windows.end(),
               [](const TimelineWindow& a, const TimelineWindow& b) { return a.from_ns < b.from_ns; });
     std::vector<TimelineWindow> joined;
@@ -106,6 +112,14 @@ class Reader {
       } else {
         joined.back().to_ns = std::max(joined.back().to_ns, w.to_ns);
       }
+    }
+    while (joined.size() > most) {
+      size_t at = 1;
+      for (size_t i = 2; i < joined.size(); ++i) {
+        if (joined[i].from_ns - joined[i - 1].to_ns < joined[at].from_ns - joined[at - 1].to_ns) at = i;
+      }
+      joined[at - 1].to_ns = joined[at].to_ns;
+      joined.erase(joined.begin() + static_cast<ptrdiff_t>(at));
     }
     return joined;
   }

@@ -9,6 +9,8 @@ endfunction()
 keytrail_bench_tool(repeat_capture)
 keytrail_bench_tool(bare_loop)
 
+include(bench/correlate.cmake)
+
 find_package(benchmark QUIET)
 if(benchmark_FOUND)
   include(bench/packet_tcp.cmake OPTIONAL)

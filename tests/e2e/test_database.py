@@ -133,7 +133,6 @@ class Database(harness.ProgramTest):
             self.assertEqual(result.returncode, harness.FAILED, query)
             self.assertIn(words, result.stderr)
             self.assertEqual(result.stdout, "")
-        self.assertEqual(harness.run([harness.program("keytrail"), "sql", "-e", "select 1"]).returncode, harness.USAGE)
         self.assertEqual(self.sql("select 1", "--format", "xml").returncode, harness.USAGE)
         self.path = os.path.join(self.scratch, "absent.db")
         result = self.sql("select 1")

@@ -5,13 +5,15 @@ import collections
 import json
 import os
 import re
+import shutil
 import sqlite3
-import struct
+import subprocess
 import unittest
 
 import harness
 import pcap_file
 import trace_events
+from test_ship import free_port
 
 WIDTHS = (60, 80, 160)
 # time, sign, number, label, lanes and words
@@ -64,8 +66,6 @@ def shifted(data, seconds):
 
 
 class Timeline(harness.ProgramTest):
-    databases = {}
-
     def database(self, scenario, *names):
         """A database of the scenario with its report; names give HOST=FILE arguments."""
         path = os.path.join(self.scratch, f"{scenario.name}-{len(os.listdir(self.scratch))}.db")
@@ -331,6 +331,25 @@ class Timeline(harness.ProgramTest):
         # What is kept of a story is the evidence.
         wanted = {e["call_id"] for e in report["verdicts"][0]["evidence"] if e["label"] in ("said", "used", "refused")}
         self.assertLessEqual(wanted, {s["args"]["call_id"] for s in trace.calls()})
+
+    def test_a_collector_answers_the_same(self):
+        database, report = self.database(by_name("pd_wide"))
+        data = os.path.join(self.scratch, "data")
+        os.mkdir(data)
+        shutil.copy(database, os.path.join(data, "keytrail.db"))
+        listen, query = (f"127.0.0.1:{free_port()}" for _ in range(2))
+        collector = subprocess.Popen([harness.program("keytrail-collector"), "-q", "--listen", f"tcp://{listen}", "--query",
+                                      query, "--data", data], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            harness.wait_listening(collector, f"tcp://{query}")
+            for arguments in (["--verdict", "1"], ["--region", str(report["verdicts"][0]["region_id"])],
+                              ["--from", "2026-01-01", "--to", "2027-01-01", "--format", "perfetto", "--calls", "100000"]):
+                result = harness.run([harness.program("keytrail"), "timeline", "--collector", query, *arguments])
+                self.assertEqual(result.returncode, harness.DONE, result.stderr)
+                self.assertEqual(result.stdout, self.timeline(database, *arguments))
+        finally:
+            collector.terminate()
+            collector.wait()
 
     def test_files_and_wrong_usage(self):
         database, _ = self.database(by_name("healthy"))

@@ -11,7 +11,7 @@ import os
 import re
 import sys
 
-SECTIONS = ("capture", "tcp", "packet", "http2", "grpc", "schema")
+SECTIONS = ("capture", "tcp", "packet", "http2", "grpc", "schema", "query")
 
 
 def constants(text):

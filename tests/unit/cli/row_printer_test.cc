@@ -35,8 +35,8 @@ Value Real(double d) {
 }
 
 std::string Print(const std::string& format, const std::vector<std::string>& names,
-                  const std::vector<std::vector<Value>>& rows) {
-  const std::unique_ptr<RowPrinter> printer = MakeRowPrinter(format);
+                  const std::vector<std::vector<Value>>& rows, const TableLook& look = {}) {
+  const std::unique_ptr<RowPrinter> printer = MakeRowPrinter(format, look);
   std::string out;
   printer->Columns(names, out);
   for (const std::vector<Value>& row : rows) printer->Row(row, out);
@@ -61,6 +61,44 @@ TEST(RowPrinter, ATableOfManyRowsKeepsTheWidthsOfTheFirst) {
   const std::string out = Print("table", {"n", "t"}, rows);
   EXPECT_EQ(std::count(out.begin(), out.end(), '\n'), 1503);
   EXPECT_TRUE(out.ends_with("1  x\n123456  y\n"));
+}
+
+TEST(RowPrinter, ATableFitsATerminal) {
+  const std::vector<std::vector<Value>> rows = {
+      {Integer(7), Blob("0123456789abcdefghij"), Text("a few words that are long")}};
+  const std::string whole = Print("table", {"n", "key", "text"}, rows);
+  EXPECT_EQ(Print("table", {"n", "key", "text"}, rows, {.width = 80}), whole) << "it fits as it is";
+  // The widest columns lose their middle first, to the same width.
+  EXPECT_EQ(Print("table", {"n", "key", "text"}, rows, {.width = 45}),
+            "n  key                   text\n"
+            "-  --------------------  --------------------\n"
+            "7  0x3031323334…768696a  a few words …re long\n");
+  EXPECT_EQ(Print("table", {"n", "key", "text"}, {}, {.width = 5}), "n  key  text\n-  ---  ----\n");
+}
+
+TEST(RowPrinter, WhatDoesNotFitBecomesLines) {
+  const std::vector<std::vector<Value>> rows = {
+      {Integer(7), Blob("0123456789abcdefghij"), Text("a few words that are long"), Value()},
+      {Integer(8), Blob(""), Text(""), Value()}};
+  const std::string lines =
+      "   n  7\n"
+      " key  0x3031323334353…6768696a\n"
+      "text  a few words that are\n"
+      "      long\n"
+      "none  null\n"
+      "\n"
+      "   n  8\n"
+      " key  0x\n"
+      "text\n"
+      "none  null\n";
+  EXPECT_EQ(Print("table", {"n", "key", "text", "none"}, rows, {.width = 30}), lines);
+  EXPECT_EQ(Print("line", {"n", "key", "text", "none"}, rows, {.width = 30}), lines);
+}
+
+TEST(RowPrinter, NumbersAsPeopleWriteThem) {
+  EXPECT_EQ(
+      Print("csv", {"r"}, {{Real(0.0005)}, {Real(-0.25)}, {Real(0)}, {Real(123456789.5)}, {Real(1e300)}}),
+      "r\n0.0005\n-0.25\n0\n123456789.5\n1e+300\n");
 }
 
 // RFC 4180, section 2: quotes around fields with commas, quotes or line breaks; quotes doubled.

@@ -1,0 +1,40 @@
+#include "collector/cli/source_options.h"
+
+#include <charconv>
+
+namespace keytrail {
+
+void AddSourceOptions(CLI::App& command, SourceOptions& options) {
+  auto* database =
+      command.add_option("--db", options.database, "Read this database of a collector or an investigation")
+          ->type_name("FILE");
+  command
+      .add_option("--collector", options.collector,
+                  "Ask the collector that answers queries there (its --query): HOST:PORT or unix:PATH")
+      ->type_name("ADDR")
+      ->capture_default_str()
+      ->excludes(database);
+}
+
+Result<std::unique_ptr<AnswerSource>> OpenSource(const SourceOptions& options) {
+  if (!options.database.empty()) return OpenDatabaseSource(options.database);
+  return ConnectToCollector(options.collector);
+}
+
+std::optional<int64_t> ParseDurationNs(const std::string& text) {
+  double number = 0;
+  const auto [end, problem] = std::from_chars(text.data(), text.data() + text.size(), number);
+  if (problem != std::errc()) return std::nullopt;
+  const std::string unit(end, text.data() + text.size());
+  double scale = 0;
+  if (unit == "ms") scale = 1e6;
+  if (unit == "s" || unit.empty()) scale = 1e9;
+  if (unit == "m") scale = 60e9;
+  if (unit == "h") scale = 3600e9;
+  const double ns = number * scale;
+  // A day is more than anybody waits; it keeps the sum far from overflowing.
+  if (!(ns >= 1) || ns > 86'400e9) return std::nullopt;
+  return static_cast<int64_t>(ns);
+}
+
+}  // namespace keytrail

@@ -1,0 +1,30 @@
+// Where a command's answers come from, as the user says it: --db FILE or --collector HOST:PORT.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include <CLI/CLI.hpp>
+
+#include "collector/query/answer_source.h"
+
+namespace keytrail {
+
+// Where a collector of this host answers if nobody says otherwise.
+inline constexpr char kDefaultQueryAddress[] = "127.0.0.1:7451";
+
+struct SourceOptions {
+  std::string database;
+  std::string collector = kDefaultQueryAddress;
+};
+
+// `options` must live as long as `command`.
+void AddSourceOptions(CLI::App& command, SourceOptions& options);
+
+// Error: a sentence with the path or address.
+Result<std::unique_ptr<AnswerSource>> OpenSource(const SourceOptions& options);
+
+// "30s", "500ms", "2m", "1h"; a bare number is seconds. Empty: it is none, or not positive.
+std::optional<int64_t> ParseDurationNs(const std::string& text);
+
+}  // namespace keytrail

@@ -1,0 +1,50 @@
+// The gRPC service of a collector (proto/keytrail/query.proto), with health and reflection, over a database
+// file that somebody else writes.
+//
+// It has threads of its own, of low priority: while the writer has work, it goes first. Queries read through
+// connections of their own, so that they never wait for the writer, nor it for them. The functions here may
+// be called from one thread; nothing throws.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "collector/query/answer_source.h"
+#include "common/limits.h"
+#include "common/result.h"
+
+namespace keytrail {
+
+struct QueryServiceOptions {
+  std::string address;   // HOST:PORT of this host (PORT 0: any), or unix:PATH
+  std::string database;  // there already
+  size_t running = limits::kMaxQueriesRunning;
+  size_t waiting = limits::kMaxQueriesWaiting;
+  size_t watchers = limits::kMaxWatchers;
+  uint64_t max_rows = limits::kMaxQueryRows;
+  int64_t max_time_ns = limits::kMaxQueryTimeNs;
+  int threads = limits::kMaxServiceThreads;
+  uint64_t max_log_bytes = limits::kMaxLogBytes;
+  // How long queries that run may go on when the log is too large.
+  int64_t log_patience_ns = 10'000'000'000;
+};
+
+class QueryService {
+ public:
+  // Error: the address and the reason, also if it is not of this host alone.
+  static Result<std::unique_ptr<QueryService>> Start(const QueryServiceOptions& options);
+  // Ends running queries and waits for them.
+  ~QueryService();
+
+  // Where it listens, with the port that it got.
+  const std::string& address() const;
+  ServiceStats stats() const;
+
+ private:
+  QueryService();
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace keytrail

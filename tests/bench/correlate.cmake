@@ -1,0 +1,3 @@
+add_executable(correlate_curve bench/correlate_curve.cc)
+target_link_libraries(correlate_curve PRIVATE keytrail_options keytrail_collector_correlate)
+set_target_properties(correlate_curve PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/bench)

@@ -1,0 +1,5 @@
+# SQL of users, and the service.
+keytrail_test(sandbox_test SOURCES unit/store/sandbox_test.cc DEPENDS test_records collector_store)
+keytrail_test(turnstile_test SOURCES unit/query/turnstile_test.cc DEPENDS collector_query)
+keytrail_test(service_test SOURCES unit/query/service_test.cc DEPENDS test_records collector_query
+              PRIVATE_DEPENDS keytrail_query_proto)
