@@ -239,4 +239,13 @@ inline constexpr size_t kMaxClockBuckets = 1u << 19;
 // joined and their bounds grow.
 inline constexpr size_t kMaxClockLines = 256;
 
+// timeline ------------------------------------------------------------------------------------------------
+// Observations that one timeline looks at (about 400 bytes each); what is beyond is counted as not looked at.
+inline constexpr size_t kMaxTimelineObservations = 400'000;
+// Calls that a timeline shows at most, whatever the user asks for: a trace of 100 MB opens in seconds.
+inline constexpr size_t kMaxTimelineCalls = 100'000;
+// Refused calls of which it is looked up what led to them and what followed. Each costs a comparison for each
+// call of its client in the seconds after it.
+inline constexpr size_t kMaxTimelineChains = 64;
+
 }  // namespace keytrail::limits

@@ -4,6 +4,16 @@
 
 namespace keytrail {
 
+namespace {
+
+// What a terminal obeys instead of showing it: C1 controls, line separators, directional marks (UAX #9).
+bool IsObeyed(uint32_t c) {
+  return (c >= 0x80 && c < 0xA0) || c == 0x61C || c == 0x200E || c == 0x200F ||
+         (c >= 0x2028 && c <= 0x202E) || (c >= 0x2066 && c <= 0x2069);
+}
+
+}  // namespace
+
 bool IsPlainText(std::string_view text) {
   const auto byte = [&](size_t i) { return static_cast<uint8_t>(text[i]); };
   for (size_t i = 0; i < text.size();) {
@@ -17,6 +27,9 @@ bool IsPlainText(std::string_view text) {
     // Overlong forms, surrogates, beyond U+10FFFF.
     if ((c == 0xE0 && byte(i + 1) < 0xA0) || (c == 0xF0 && byte(i + 1) < 0x90)) return false;
     if ((c == 0xED && byte(i + 1) > 0x9F) || (c == 0xF4 && byte(i + 1) > 0x8F)) return false;
+    uint32_t point = more == 0 ? c : c & (0x3Fu >> more);
+    for (size_t k = 1; k <= more; ++k) point = point << 6 | (byte(i + k) & 0x3F);
+    if (IsObeyed(point)) return false;
     i += more + 1;
   }
   return true;

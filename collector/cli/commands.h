@@ -8,6 +8,7 @@ namespace keytrail {
 // Each adds its subcommand; `exit_status` is set when it ran.
 void AddSqlCommand(CLI::App& app, int& exit_status);
 void AddVerdictsCommand(CLI::App& app, int& exit_status);
+void AddTimelineCommand(CLI::App& app, int& exit_status);
 void AddAgentsCommand(CLI::App& app, int& exit_status);
 void AddLossesCommand(CLI::App& app, int& exit_status);
 void AddWatchCommand(CLI::App& app, int& exit_status);

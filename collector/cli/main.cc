@@ -21,6 +21,7 @@ int Main(int argc, char** argv) {
   int exit_status = kExitDone;
   AddInvestigateCommand(app, exit_status);
   AddVerdictsCommand(app, exit_status);
+  AddTimelineCommand(app, exit_status);
   AddSqlCommand(app, exit_status);
   AddAgentsCommand(app, exit_status);
   AddLossesCommand(app, exit_status);

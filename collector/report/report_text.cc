@@ -201,10 +201,8 @@ class Page {
     if (v.occurrences > 1) Labelled("again", Again(v));
     if (!v.sure_of.empty()) Labelled("sure of", Joined(v.sure_of, "; "));
     if (!v.weakened_by.empty()) Labelled("not sure", Joined(v.weakened_by, "; "), Tone::kYellow);
-    Labelled("next",
-             "investigate with --db FILE, then keytrail sql --db FILE -e \"select * from statements where "
-             "region_id=" +
-                 std::to_string(v.region_id) + " and version=" + std::to_string(v.version) + "\"");
+    Labelled("next", "investigate with --db FILE, then keytrail timeline --db FILE --verdict " +
+                         std::to_string(v.id));
   }
 
   void Brief(const std::vector<const Verdict*>& all) {

@@ -29,7 +29,7 @@ ROOMS = {
     "collector/store": ["collector/correlate/report_model.h", "collector/correlate/correlator.h"],
     "collector/receive": ["collector/store/"],
     "collector/correlate": [],
-    "collector/report": ["collector/correlate/report_model.h"],
+    "collector/report": ["collector/correlate/report_model.h", "collector/store/timeline_model.h"],
     "collector/query": ["collector/store/", "collector/report/", "collector/correlate/report_model.h"],
     "collector/cli": ["collector/"],
     "collector": ["collector/"],
