@@ -5,14 +5,24 @@
 #include <tuple>
 
 namespace keytrail::correlate {
-namespace {
-
-bool IsLookup(StatementSource source) {
-  return source == StatementSource::kPdGetRegion || source == StatementSource::kPdScanRegions ||
-         source == StatementSource::kPdQueryRegion;
+Mention MentionOf(const Scene& scene, const RegionVersion& region, const LedgerEntry& entry,
+                  const StatementUse& use) {
+  Mention m;
+  m.version = region.version;
+  m.source = entry.source;
+  m.speaker = entry.speaker;
+  m.speaker_host = scene.hosts.OfEndpoint(entry.speaker);
+  m.listener_host = scene.hosts.OfEndpoint(entry.listener);
+  m.range = entry.range;
+  m.observation = use.observation;
+  m.index = use.index;
+  m.begun = scene.Asked(use.observation);
+  if (scene.At(use.observation).req_first == kNoTime) m.begun.t_ns = kNoTime;
+  const bool report = IsReportToPd(entry.source);
+  m.told = report ? m.begun : scene.Answered(use.observation);
+  m.told_ns = report ? scene.RequestTime(use.observation) : scene.ResponseTime(use.observation);
+  return m;
 }
-
-}  // namespace
 
 VersionHistory::VersionHistory(const Scene& scene, const Graces& graces) : scene_(scene), graces_(graces) {
   std::map<uint64_t, std::set<uint64_t>> versions;
@@ -20,25 +30,10 @@ VersionHistory::VersionHistory(const Scene& scene, const Graces& graces) : scene
     versions[region.region_id].insert(region.version);
   for (const auto& [region, entries] : scene.ledger.entries()) {
     for (const LedgerEntry& e : entries) {
-      const uint32_t listener_host = scene.hosts.OfEndpoint(e.listener);
-      if (e.source == StatementSource::kHeartbeat) heartbeats_to_[listener_host] += e.count;
+      if (e.source == StatementSource::kHeartbeat) heartbeats_to_.insert(scene.hosts.OfEndpoint(e.listener));
       if (versions[region.region_id].size() < 2) continue;
       for (const StatementUse& use : e.uses) {
-        Mention m;
-        m.version = region.version;
-        m.source = e.source;
-        m.speaker = e.speaker;
-        m.speaker_host = scene.hosts.OfEndpoint(e.speaker);
-        m.listener_host = listener_host;
-        m.range = e.range;
-        m.observation = use.observation;
-        m.index = use.index;
-        m.begun = scene.Asked(use.observation);
-        if (scene.At(use.observation).req_first == kNoTime) m.begun.t_ns = kNoTime;
-        m.told = IsReportToPd(e.source) ? m.begun : scene.Answered(use.observation);
-        m.told_ns =
-            IsReportToPd(e.source) ? scene.RequestTime(use.observation) : scene.ResponseTime(use.observation);
-        mentions_[region.region_id].push_back(m);
+        mentions_[region.region_id].push_back(MentionOf(scene, region, e, use));
       }
     }
   }
@@ -63,12 +58,12 @@ void VersionHistory::RelapsesOf(uint64_t region_id, const std::vector<Mention>& 
   std::map<std::tuple<uint32_t, uint32_t, uint64_t>, Relapse> found;  // by PD, client and old version
   std::set<std::pair<uint32_t, uint64_t>> seen;  // call and version: of two views one counts
   for (const Mention& answer : mentions) {
-    if (!IsLookup(answer.source)) continue;
+    if (!IsPdLookup(answer.source)) continue;
     const uint32_t pd = answer.speaker_host;
     const bool leader = heartbeats_to_.contains(pd);
     for (const Mention& newer : mentions) {
       if (newer.version <= answer.version) continue;
-      const bool own = IsLookup(newer.source) && newer.speaker_host == pd;
+      const bool own = IsPdLookup(newer.source) && newer.speaker_host == pd;
       // A split report is only logged by PD; what its tree holds comes by heartbeats.
       const bool report = newer.source == StatementSource::kHeartbeat;
       const bool to_pd = report && newer.listener_host == pd;

@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <map>
 #include <optional>
+#include <set>
 #include <vector>
 
 #include "collector/correlate/correlator.h"
@@ -30,6 +31,10 @@ struct Mention {
   Event begun;                // when it was asked for, or sent
   Event told;
 };
+
+// One use of a ledger's entry about `region`.
+Mention MentionOf(const Scene& scene, const RegionVersion& region, const LedgerEntry& entry,
+                  const StatementUse& use);
 
 // PD answered `old` although `newer` was known to it for longer than the grace.
 struct Relapse {
@@ -60,7 +65,7 @@ class VersionHistory {
   const Scene& scene_;
   const Graces graces_;
   std::map<uint64_t, std::vector<Mention>> mentions_;  // of regions with several versions; by told_ns
-  std::map<uint32_t, uint64_t> heartbeats_to_;         // by PD host
+  std::set<uint32_t> heartbeats_to_;                   // PD hosts to which stores report
 };
 
 }  // namespace keytrail::correlate

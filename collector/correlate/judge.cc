@@ -178,10 +178,7 @@ const RegionCase* Judge::CaseOf(const RegionVersion& region) const {
 void Judge::FindRefutingNeighbour(Cause& cause) {
   const auto neighbour = neighbours_->Refutes(cause.region, scene_.ledger.ranges().Get(cause.told_range));
   if (!neighbour) return;
-  auto it = cases_.find(*neighbour);
-  if (it == cases_.end())
-    it = cases_.emplace(*neighbour, BuildCase(scene_, *neighbours_, *neighbour, {})).first;
-  for (const Said& s : it->second.said) {
+  for (const Said& s : CaseFor(*neighbour).said) {
     if (!IsPdAnswer(s.source) || s.tellings.empty()) continue;
     cause.neighbour = ToldAt{&s, s.tellings.front()};
     cause.neighbour_region = *neighbour;

@@ -138,7 +138,8 @@ class Judge {
   std::optional<ToldAt> AsTold(const RegionVersion& region, const Mention& mention);
   // A region that PD knew before and after the answer, and left out of it.
   std::optional<ToldAt> LeftOut(const FaceFault& fault, RegionVersion& region);
-  const CaseComplaint& MakeComplaint(const Setback& setback);
+  CaseComplaint MakeComplaint(const Setback& setback);
+  void SortByTime(std::vector<const Setback*>& setbacks) const;
   // PD's statement about a neighbour that leaves no room for the range that the cause is about.
   void FindRefutingNeighbour(Cause& cause);
   Cause& CauseFor(const RegionCase& c, const Blame& blame, uint32_t client_host, uint32_t server);
@@ -167,7 +168,6 @@ class Judge {
   VersionHistory history_;
   // Complaints that are none by their text: refusals by version, requests that were not answered.
   std::deque<Complaint> made_complaints_;
-  std::deque<CaseComplaint> made_;
   mutable std::map<uint32_t, RouteCache> route_caches_;  // by client, made when they are asked for
   std::map<RegionVersion, RegionCase> cases_;
   std::map<std::string, Cause> causes_;  // by everything that groups

@@ -66,6 +66,11 @@ bool IsPdAnswer(StatementSource source) {
   }
 }
 
+bool IsPdLookup(StatementSource source) {
+  return source == StatementSource::kPdGetRegion || source == StatementSource::kPdScanRegions ||
+         source == StatementSource::kPdQueryRegion;
+}
+
 bool IsReportToPd(StatementSource source) {
   return source == StatementSource::kHeartbeat || source == StatementSource::kSplitReport;
 }

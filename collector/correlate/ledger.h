@@ -121,8 +121,10 @@ class RouteLedger {
   std::string scratch_;
 };
 
-// PD's own words to clients and followers; TiKV's words to PD; TiKV's words to clients.
+// PD's own words to clients and followers; of these the answers to a client's question; TiKV's words to PD;
+// TiKV's words to clients.
 bool IsPdAnswer(StatementSource source);
+bool IsPdLookup(StatementSource source);
 bool IsReportToPd(StatementSource source);
 bool IsTikvAnswer(StatementSource source);
 

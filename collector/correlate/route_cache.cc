@@ -7,8 +7,7 @@ namespace keytrail::correlate {
 namespace {
 
 bool IsInserted(StatementSource source) {
-  return source == StatementSource::kPdGetRegion || source == StatementSource::kPdScanRegions ||
-         source == StatementSource::kPdQueryRegion || source == StatementSource::kEpochNotMatch;
+  return IsPdLookup(source) || source == StatementSource::kEpochNotMatch;
 }
 
 bool DropsTheRoute(const Setback& s) {
@@ -49,16 +48,7 @@ void RouteCache::AddStatements(uint32_t client_host) {
         if (scene_.Best(logical, View::kClient) != use.observation) continue;
         Change event;
         event.region_id = region.region_id;
-        event.told.version = region.version;
-        event.told.source = e.source;
-        event.told.speaker = e.speaker;
-        event.told.speaker_host = scene_.hosts.OfEndpoint(e.speaker);
-        event.told.listener_host = client_host;
-        event.told.range = e.range;
-        event.told.observation = use.observation;
-        event.told.index = use.index;
-        event.told.told = scene_.Answered(use.observation);
-        event.told.told_ns = scene_.ResponseTime(use.observation);
+        event.told = MentionOf(scene_, region, e, use);
         if (event.told.told_ns != kNoTime) changes_.push_back(event);
       }
     }

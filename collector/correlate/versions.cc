@@ -74,13 +74,20 @@ void Judge::JudgeRelapses() {
   }
 }
 
-const CaseComplaint& Judge::MakeComplaint(const Setback& setback) {
+CaseComplaint Judge::MakeComplaint(const Setback& setback) {
   Complaint& complaint = made_complaints_.emplace_back();
   complaint.observation = setback.observation;
   complaint.kind = setback.kind;
   complaint.region = setback.region;
   complaint.version_known = true;
-  return made_.emplace_back(CaseComplaint{&complaint, scene_.pairing.Logical(setback.observation)});
+  return {&complaint, scene_.pairing.Logical(setback.observation)};
+}
+
+void Judge::SortByTime(std::vector<const Setback*>& setbacks) const {
+  std::sort(setbacks.begin(), setbacks.end(), [&](const Setback* a, const Setback* b) {
+    return std::pair(scene_.ResponseTime(a->observation), scene_.At(a->observation).call_id) <
+           std::pair(scene_.ResponseTime(b->observation), scene_.At(b->observation).call_id);
+  });
 }
 
 // Rule 8: refusals of one store for one region, by an older version than the clients use, for too long.
@@ -91,10 +98,7 @@ void Judge::JudgeLag() {
     behind[{scene_.ServerEndpoint(s.observation), s.region.region_id}].push_back(&s);
   }
   for (auto& [place, list] : behind) {
-    std::sort(list.begin(), list.end(), [&](const Setback* a, const Setback* b) {
-      return std::pair(scene_.ResponseTime(a->observation), scene_.At(a->observation).call_id) <
-             std::pair(scene_.ResponseTime(b->observation), scene_.At(b->observation).call_id);
-    });
+    SortByTime(list);
     const auto caught_up = std::find_if(
         list.rbegin(), list.rend(), [](const Setback* s) { return s->server_version >= s->region.version; });
     list.erase(list.begin(), caught_up.base());
@@ -136,10 +140,7 @@ void Judge::JudgeKeptOld() {
   }
   for (auto& [place, list] : by_connection) {
     if (list.size() < 2) continue;
-    std::sort(list.begin(), list.end(), [&](const Setback* a, const Setback* b) {
-      return std::pair(scene_.ResponseTime(a->observation), scene_.At(a->observation).call_id) <
-             std::pair(scene_.ResponseTime(b->observation), scene_.At(b->observation).call_id);
-    });
+    SortByTime(list);
     const Setback* told = nullptr;  // the first that named a newer version
     std::set<uint32_t> seen;
     for (const Setback* s : list) {
