@@ -252,6 +252,12 @@ void Http2Connection::KeepBehind() {
   if (server.mode == Mode::kFrames) server.mode = Mode::kBehind;
 }
 
+void Http2Connection::ReleaseBehind(const ConnectionRef& ref, int direction, TimeNs time) {
+  if (directions_[direction].mode != Mode::kBehind) return;
+  directions_[direction].mode = Mode::kReplay;
+  Pump(ref, time);
+}
+
 bool Http2Connection::MayStayBehind(int direction, TimeNs time) const {
   const Direction& client = directions_[1 - direction];
   if (client.mode != Mode::kSearch || client.search == nullptr || client.search->size() == 0) return false;
@@ -321,10 +327,7 @@ void Http2Connection::LoseFrames(const ConnectionRef& ref, int direction, TimeNs
 void Http2Connection::OnGap(const ConnectionRef& ref, int direction, TimeNs time, uint64_t length) {
   Direction& d = directions_[direction];
   if (d.mode == Mode::kIgnored) return;
-  if (d.mode == Mode::kBehind) {
-    d.mode = Mode::kReplay;
-    Pump(ref, time);
-  }
+  ReleaseBehind(ref, direction, time);
   // Held again at once, perhaps, but with nothing in it.
   if (d.mode == Mode::kBehind) d.mode = Mode::kFrames;
   if (d.mode == Mode::kFrames) {
@@ -375,10 +378,7 @@ void Http2Connection::OnClose(const ConnectionRef& ref, TimeNs time, CloseReason
   const bool is_http2 = protocol_ == Protocol::kHttp2Start || protocol_ == Protocol::kHttp2Late;
   for (int i = 0; is_http2 && i < 2; ++i) {
     Direction& d = directions_[i];
-    if (d.mode == Mode::kBehind) {
-      d.mode = Mode::kReplay;
-      Pump(ref, time);
-    }
+    ReleaseBehind(ref, i, time);
     if (d.search != nullptr) d.search->Drop(d.search->size());
     TellSkipped(ref, i, time, 0);
   }

@@ -107,6 +107,7 @@ class Http2Connection {
   void Pump(const ConnectionRef& ref, TimeNs time);
   bool MayStayBehind(int direction, TimeNs time) const;
   void KeepBehind();
+  void ReleaseBehind(const ConnectionRef& ref, int direction, TimeNs time);
   void ReplayPiece(const ConnectionRef& ref, int direction);
   void FallOut(const ConnectionRef& ref, int direction, TimeNs time, Bytes rest);
   void LoseFrames(const ConnectionRef& ref, int direction, TimeNs time, uint64_t lost);
