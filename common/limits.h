@@ -220,23 +220,48 @@ inline constexpr size_t kMaxAnswerChunkBytes = 64u << 10;
 inline constexpr uint64_t kMaxLogBytes = 256u << 20;
 
 // correlate -----------------------------------------------------------------------------------------------
+// Observations that wait for the other end's view of their call, besides those that something refers to.
+// Agents ship every 0.2 s, so that at 20,000 calls a second from both ends this is more than three seconds of
+// all hosts. Twice as many are held before the older half is gone through.
+inline constexpr size_t kPairingWindow = 1u << 17;
+// ... where all records come file by file, one host after the other (96 bytes each).
+inline constexpr size_t kFilesPairingWindow = 1u << 23;
 // Occurrences remembered of one distinct statement (region, version, range, who, to whom): heartbeats repeat
-// for days. The count goes on, and the first and last stay.
+// for days. The count goes on, and the first and last ones stay.
 inline constexpr size_t kMaxUsesPerStatement = 256;
-// Complaints kept with their keys; a storm of one cause is a few thousand.
+// ... of all statements together; each holds an observation. Beyond it those of undisputed regions become
+// fewer, down to the first and the last one.
+inline constexpr size_t kMaxStatementUses = 1u << 20;
+// Versions of regions of which the ledger knows what was said: a large cluster has some 100,000 regions.
+// Beyond it the undisputed ones that were not spoken of for longest are forgotten, and verdicts say so.
+inline constexpr size_t kMaxLedgerRegions = 1u << 19;
+// Smallest and largest served key by region version, server and command.
+inline constexpr size_t kMaxServedPlaces = 1u << 19;
+// Complaints kept with their keys; a storm of one cause is a few thousand. Beyond half of it, and this many
+// of each kind (region version, client, server), first and last, the others are only counted.
 inline constexpr size_t kMaxComplaints = 200'000;
+inline constexpr size_t kComplaintsOfAKind = 128;
+// Errors that may come to matter by repetition, PD answers that are wrong on their face, and requests that
+// are odd though nobody refused them. The oldest are given up, and counted.
+inline constexpr size_t kMaxSetbacks = 1u << 16;
+inline constexpr size_t kMaxFaceFaults = 1u << 16;
+inline constexpr size_t kMaxOddRequests = 1u << 16;
+// Notes of losses; neighbours in time of one agent and kind are joined beyond it.
+inline constexpr size_t kMaxLossNotes = 1u << 16;
+// Names of methods and commands: numbers of 16 bits. What has no room is a call without a name.
+inline constexpr size_t kMaxCallNames = 65'000;
 // Keys of one complaint's request that are kept (a prewrite may have 10,000s; those out of bounds first).
 inline constexpr size_t kMaxItemsPerComplaint = 16;
 // PD lookups of which the asked key is remembered for the evidence.
 inline constexpr size_t kMaxAskedKeys = 500'000;
 // Occurrences listed in one verdict; more are counted.
 inline constexpr size_t kMaxOccurrencesListed = 4096;
-// Buckets of time (17 ms at first) in which bounds of clocks are kept, of all pairs of hosts together, 150 bytes
-// each. When there are more all become twice as wide, and bounds in quiet moments a little looser: ten busy
-// pairs have room for seven minutes at 17 ms, for an hour at 0.13 s.
+// Buckets of time (17 ms at first) in which bounds of clocks are kept, of all pairs of hosts together, 150
+// bytes each. When there are more all become twice as wide, and bounds in quiet moments a little looser: ten
+// busy pairs have room for seven minutes at 17 ms, for an hour at 0.13 s.
 inline constexpr size_t kMaxClockBuckets = 1u << 19;
-// Lines that describe one pair's clocks in a report; where a clock is so restless that there are more, they are
-// joined and their bounds grow.
+// Lines that describe one pair's clocks in a report; where a clock is so restless that there are more, they
+// are joined and their bounds grow.
 inline constexpr size_t kMaxClockLines = 256;
 
 // timeline ------------------------------------------------------------------------------------------------

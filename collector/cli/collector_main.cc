@@ -71,7 +71,7 @@ int Fail(const std::string& message) {
 // Judges what has arrived and writes the report, not too often.
 class Judge {
  public:
-  Judge(const Correlator& correlator, Store& store) : correlator_(correlator), store_(store) {}
+  Judge(Correlator& correlator, Store& store) : correlator_(correlator), store_(store) {}
 
   // True if a report is due: something came in, and either nothing more comes, or there is a sign of a fault,
   // or the last one is long enough ago.
@@ -108,7 +108,7 @@ class Judge {
   size_t verdicts() const { return verdicts_; }
 
  private:
-  const Correlator& correlator_;
+  Correlator& correlator_;
   Store& store_;
   uint64_t seen_ = 0;
   uint64_t signs_ = 0;

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "common/limits.h"
+
 namespace keytrail::correlate {
 namespace {
 
@@ -25,7 +27,11 @@ void Widen(int64_t t, int64_t& first, int64_t& last) {
 
 }  // namespace
 
-uint32_t NameTable::Intern(std::string_view name) {
+uint32_t NameTable::Intern(std::string_view name, size_t most) {
+  if (names_.size() >= most) {
+    const auto known = ids_.find(std::string(name));
+    return known == ids_.end() ? kNone : known->second;
+  }
   auto [it, fresh] = ids_.try_emplace(std::string(name), static_cast<uint32_t>(names_.size()));
   if (fresh) names_.push_back(&it->first);
   return it->second;
@@ -89,15 +95,18 @@ uint32_t CallLog::Add(uint32_t agent_number, uint64_t call_id, const CallRecord&
   o.resp_last = OrNone(call.resp_last);
   o.stream = call.stream;
   o.kind = call.kind;
-  o.method = static_cast<uint16_t>(names_.Intern(call.method));
-  o.command = static_cast<uint16_t>(names_.Intern(call.command));
+  const uint32_t method = names_.Intern(call.method, limits::kMaxCallNames);
+  const uint32_t command = names_.Intern(call.command, limits::kMaxCallNames);
+  const bool named = !call.method.empty() && method != kNone;
+  o.method = static_cast<uint16_t>(method == kNone ? no_name_ : method);
+  o.command = static_cast<uint16_t>(command == kNone ? no_name_ : command);
   o.req_bytes = Narrow(call.req_bytes);
   o.resp_bytes = Narrow(call.resp_bytes);
   o.request_id = call.request_id.value_or(0);
   if (call.request_id) o.flags |= kHasRequestId;
   if (call.request != nullptr) o.flags |= kRequestSeen;
   if (call.response != nullptr) o.flags |= kResponseSeen;
-  if (call.method.empty()) o.flags |= kMethodUnknown;
+  if (!named) o.flags |= kMethodUnknown;
   if (call.joined_at_start) o.flags |= kFromStart;
   if (call.forwarded) o.flags |= kForwarded;
   if (call.client_known) o.flags |= kClientKnown;
@@ -134,7 +143,7 @@ uint32_t CallLog::Add(uint32_t agent_number, uint64_t call_id, const CallRecord&
   AgentInfo& info = agents_[agent];
   Widen(o.first(), info.first_ns, info.last_ns);
   Widen(o.resp_last, info.first_ns, info.last_ns);
-  if (call.method.empty()) {
+  if (!named) {
     ++use.unknown_calls;
     const int64_t t = o.first();
     if (t != kNoTime && (use.first_unknown_ns == kNoTime || t < use.first_unknown_ns))
@@ -142,6 +151,20 @@ uint32_t CallLog::Add(uint32_t agent_number, uint64_t call_id, const CallRecord&
   }
   observations_.push_back(o);
   return static_cast<uint32_t>(observations_.size() - 1);
+}
+
+void CallLog::ForgetFedClocks() {
+  for (Observation& o : observations_) o.flags &= static_cast<uint16_t>(~kFedClocks);
+}
+
+void CallLog::Keep(const std::vector<uint32_t>& renumbered) {
+  size_t kept = 0;
+  for (size_t i = 0; i < observations_.size(); ++i) {
+    if (renumbered[i] == kNone) continue;
+    observations_[renumbered[i]] = observations_[i];
+    ++kept;
+  }
+  observations_.resize(kept);
 }
 
 std::string CallLog::ShortMethod(const Observation& o) const {

@@ -1,7 +1,7 @@
-// Every observation of a call in a few numbers, and the names, endpoints and connections that they refer to.
+// Observations of calls in a few numbers, and the names, endpoints and connections that they refer to.
 //
-// Numbers handed out here depend on the order of arrival; whoever sorts must sort by what they stand for.
-// Not thread-safe.
+// Observations are numbered in the order of arrival; Keep() drops those that nobody needs any more and
+// numbers the rest anew. Whoever sorts must sort by what numbers stand for. Not thread-safe.
 #pragma once
 
 #include <cstdint>
@@ -25,7 +25,8 @@ inline constexpr int64_t kNoTime = -kTimeEnd;
 // Strings, each kept once.
 class NameTable {
  public:
-  uint32_t Intern(std::string_view name);
+  // kNone: there are `most` names already, and this is none of them.
+  uint32_t Intern(std::string_view name, size_t most = kNone);
   const std::string& Get(uint32_t id) const { return *names_[id]; }
   size_t size() const { return names_.size(); }
 
@@ -61,9 +62,10 @@ enum ObservationFlag : uint16_t {
   // The first stamps of request and response are those of their very first bytes: comparable with the other
   // end's.
   kStampsWhole = 256,
+  kFedClocks = 512,  // its stamps have gone to the clocks
 };
 
-// One observation of one call by one agent: 88 bytes, kept for every record.
+// One observation of one call by one agent.
 struct Observation {
   int64_t req_first = kNoTime;  // the agent's clock
   int64_t resp_first = kNoTime;
@@ -120,6 +122,11 @@ class CallLog {
   const std::vector<SeenConnection>& connections() const { return connections_; }
   const std::vector<ConnectionUse>& uses() const { return uses_; }
   const Observation& operator[](uint32_t i) const { return observations_[i]; }
+  void FedClocks(uint32_t i) { observations_[i].flags |= kFedClocks; }
+  void ForgetFedClocks();
+  // Drops the observations of which `renumbered` is kNone; the others get the numbers that it gives, which
+  // must be in the same order and without gaps.
+  void Keep(const std::vector<uint32_t>& renumbered);
   const SeenConnection& connection_of(const Observation& o) const { return connections_[o.connection]; }
   bool Saw(uint16_t agent, uint32_t connection) const {
     return agent_connections_.contains(uint64_t{agent} << 32 | connection);
@@ -145,6 +152,7 @@ class CallLog {
   // The agent's serial of a connection -> connection id; most records hit the last one.
   std::unordered_map<uint64_t, uint32_t> by_serial_;
   NameTable names_;
+  const uint32_t no_name_ = names_.Intern("");
 };
 
 }  // namespace keytrail::correlate

@@ -20,6 +20,12 @@ constexpr int kLastShift = 60;
 ClockGraph::ClockGraph(uint32_t hosts, size_t most_buckets)
     : neighbours_(hosts), hops_(hosts), most_buckets_(most_buckets) {}
 
+void ClockGraph::Grow(uint32_t hosts) {
+  if (hosts <= neighbours_.size()) return;
+  neighbours_.resize(hosts);
+  hops_.resize(hosts);
+}
+
 void ClockGraph::Add(uint32_t client, uint32_t server, const FourStamps& stamps) {
   const bool a_is_client = client < server;
   ClockPair& pair = pairs_[std::minmax(client, server)];

@@ -31,6 +31,9 @@ class ClockGraph {
  public:
   explicit ClockGraph(uint32_t hosts, size_t most_buckets = limits::kMaxClockBuckets);
 
+  // More machines than before; Spread() has to be called anew.
+  void Grow(uint32_t hosts);
+
   // A call that was seen at both ends, on two different machines.
   void Add(uint32_t client, uint32_t server, const FourStamps& stamps);
   uint64_t Calls(uint32_t host) const;  // of all its pairs

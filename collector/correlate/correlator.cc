@@ -13,6 +13,7 @@
 #include "collector/correlate/ledger.h"
 #include "collector/correlate/pairing.h"
 #include "collector/correlate/scene.h"
+#include "collector/correlate/settle.h"
 
 namespace keytrail {
 
@@ -23,7 +24,16 @@ struct Correlator::State {
   RouteLedger ledger;
   Findings findings;
   std::vector<LossDescription> losses;
+  HostNumbers numbers;
+  ClockGraph clocks{0};
+  std::vector<uint32_t> hosts_of_agents;  // as they were when the clocks were told
+  Settled settled;
   Graces graces;
+  size_t window = 0;
+  size_t settle_at = 0;  // observations
+
+  void SettleAtLast();
+  void JoinLossNotes();
 };
 
 namespace {
@@ -68,20 +78,12 @@ std::vector<LossReport> LossReports(const Scene& scene) {
   return out;
 }
 
-void Count(const Scene& scene, InvestigationReport& report) {
-  std::vector<bool> call(scene.pairing.logical_count());
-  std::vector<bool> routed(scene.pairing.logical_count());
-  std::vector<bool> named(scene.pairing.logical_count());
-  for (uint32_t i = 0; i < scene.log.observations().size(); ++i) {
-    const Observation& o = scene.log[i];
-    if (o.kind != CallKind::kStream) call[scene.pairing.Logical(i)] = true;
-    if (o.kind == CallKind::kStream || (o.flags & kMethodUnknown) == 0)
-      named[scene.pairing.Logical(i)] = true;
-    if (o.region_id != 0) routed[scene.pairing.Logical(i)] = true;
-  }
-  report.calls = static_cast<uint64_t>(std::count(call.begin(), call.end(), true));
-  report.unread = static_cast<uint64_t>(std::count(named.begin(), named.end(), false));
-  report.routed_requests = static_cast<uint64_t>(std::count(routed.begin(), routed.end(), true));
+void Count(const Scene& scene, const Settled& settled, InvestigationReport& report) {
+  Settled all = settled;
+  all.Count(scene.log, scene.pairing, [](uint32_t) { return true; });
+  report.calls = all.calls;
+  report.unread = all.unread;
+  report.routed_requests = all.routed;
   for (const auto& [region, entries] : scene.ledger.entries()) {
     ++report.regions;
     std::set<std::tuple<uint32_t, StatementSource, uint32_t, uint32_t>> distinct;
@@ -95,8 +97,54 @@ void Count(const Scene& scene, InvestigationReport& report) {
 
 }  // namespace
 
-Correlator::Correlator(const Graces& graces) : state_(std::make_unique<State>()) {
+// Everything that is made anew for one look at what is held. It refers to the correlator's parts.
+struct Look {
+  HostTable hosts;
+  Pairing pairing;
+  Scene scene;
+
+  Look(CallLog& log, const RouteLedger& ledger, const Findings& findings,
+       const std::vector<LossDescription>& losses, HostNumbers& numbers, ClockGraph& clocks,
+       std::vector<uint32_t>& hosts_of_agents)
+      : hosts(log, numbers),
+        pairing(log, hosts, Clocks(log, hosts, clocks, hosts_of_agents)),
+        scene{log, ledger, findings, losses, hosts, pairing, {}, {}} {
+    std::set<uint32_t> stores;
+    for (size_t c = 0; c < log.connections().size(); ++c) {
+      const ConnectionUse& use = log.uses()[c];
+      const SeenConnection& connection = log.connections()[c];
+      if (use.serves_tikv) stores.insert(connection.server);
+      if (use.cluster_id == 0) continue;
+      scene.clusters[hosts.OfEndpoint(connection.client)].insert(use.cluster_id);
+      scene.clusters[hosts.OfEndpoint(connection.server)].insert(use.cluster_id);
+    }
+    scene.store_endpoints.assign(stores.begin(), stores.end());
+  }
+  Look(const Look&) = delete;
+  Look& operator=(const Look&) = delete;
+
+ private:
+  // Stamps that were told for another machine than the agent's would be lies: then all is told anew.
+  static ClockGraph& Clocks(CallLog& log, const HostTable& hosts, ClockGraph& clocks,
+                            std::vector<uint32_t>& hosts_of_agents) {
+    const std::vector<uint32_t>& now = hosts.of_agents();
+    bool same = true;
+    for (size_t a = 0; a < hosts_of_agents.size(); ++a) {
+      same = same && (hosts_of_agents[a] == kNone || hosts_of_agents[a] == now[a]);
+    }
+    if (!same) {
+      clocks = ClockGraph(0);
+      log.ForgetFedClocks();
+    }
+    hosts_of_agents = now;
+    return clocks;
+  }
+};
+
+Correlator::Correlator(const Graces& graces, size_t window) : state_(std::make_unique<State>()) {
   state_->graces = graces;
+  state_->window = window;
+  state_->settle_at = 2 * window;
 }
 Correlator::~Correlator() = default;
 
@@ -110,33 +158,57 @@ void Correlator::Add(uint32_t agent, uint64_t call_id, const CallRecord& call) {
   const uint32_t index = state_->log.Add(agent, call_id, call);
   state_->ledger.Add(state_->log, index, call);
   state_->findings.Add(state_->log, state_->ledger.ranges(), index, call);
+  if (state_->log.observations().size() >= state_->settle_at || state_->ledger.far_over_cap()) {
+    state_->SettleAtLast();
+  }
 }
 
 void Correlator::AddLoss(const LossDescription& loss) {
   state_->losses.push_back(loss);
 }
 
-uint64_t Correlator::signs() const {
-  const Findings& findings = state_->findings;
-  return findings.complaints().size() + findings.complaints_over_cap() + findings.face_faults().size() +
-         findings.odd_requests().size() + state_->ledger.contradictions();
+void Correlator::State::SettleAtLast() {
+  {
+    const Look look(log, ledger, findings, losses, numbers, clocks, hosts_of_agents);
+    Settle(look.scene, window, log, ledger, findings, settled);
+  }
+  JoinLossNotes();
+  // What is kept for good does not bring the next time nearer.
+  settle_at = std::max(log.observations().size(), window) + window;
 }
 
-InvestigationReport Correlator::Judge() const {
-  const HostTable hosts(state_->log);
-  const Pairing pairing(state_->log, hosts);
-  Scene scene{state_->log, state_->ledger, state_->findings, state_->losses, hosts, pairing, {}, {}};
-  std::set<uint32_t> stores;
-  for (size_t c = 0; c < state_->log.connections().size(); ++c) {
-    const ConnectionUse& use = state_->log.uses()[c];
-    const SeenConnection& connection = state_->log.connections()[c];
-    if (use.serves_tikv) stores.insert(connection.server);
-    if (use.cluster_id == 0) continue;
-    scene.clusters[hosts.OfEndpoint(connection.client)].insert(use.cluster_id);
-    scene.clusters[hosts.OfEndpoint(connection.server)].insert(use.cluster_id);
+void Correlator::State::JoinLossNotes() {
+  if (losses.size() <= limits::kMaxLossNotes) return;
+  std::stable_sort(losses.begin(), losses.end(), [](const LossDescription& a, const LossDescription& b) {
+    return std::tie(a.agent, a.kind, a.first_ns) < std::tie(b.agent, b.kind, b.first_ns);
+  });
+  std::vector<LossDescription> joined;
+  bool taken = false;  // the last one has its neighbour already
+  for (LossDescription& loss : losses) {
+    if (joined.empty() || taken || joined.back().agent != loss.agent || joined.back().kind != loss.kind) {
+      joined.push_back(std::move(loss));
+      taken = false;
+      continue;
+    }
+    joined.back().count += loss.count;
+    joined.back().last_ns = std::max(joined.back().last_ns, loss.last_ns);
+    taken = true;
   }
-  scene.store_endpoints.assign(stores.begin(), stores.end());
+  losses = std::move(joined);
+}
 
+uint64_t Correlator::signs() const {
+  return state_->findings.signs() + state_->ledger.contradictions();
+}
+
+size_t Correlator::held() const {
+  return state_->log.observations().size();
+}
+
+InvestigationReport Correlator::Judge() {
+  const Look look(state_->log, state_->ledger, state_->findings, state_->losses, state_->numbers,
+                  state_->clocks, state_->hosts_of_agents);
+  const Scene& scene = look.scene;
   correlate::Judge judge(scene, state_->graces);
   judge.Run();
   InvestigationReport report;
@@ -153,13 +225,13 @@ InvestigationReport Correlator::Judge() const {
   report.hosts = HostReports(scene);
   report.clocks = ClockReports(scene);
   report.losses = LossReports(scene);
-  for (const Host& host : hosts.hosts()) {
+  for (const Host& host : scene.hosts.hosts()) {
     if (host.agents.empty() && (host.role == "pd" || host.role == "tikv" || host.role == "tidb")) {
       report.not_captured.push_back(host.role + " " + FormatAddress(host.address));
     }
   }
   std::sort(report.not_captured.begin(), report.not_captured.end());
-  Count(scene, report);
+  Count(scene, state_->settled, report);
   return report;
 }
 

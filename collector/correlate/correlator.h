@@ -1,8 +1,9 @@
 // Pairing, route ledger and verdicts over call records (tidb-wire.md sections 5 and 6).
 //
-// Pure: no clock, file, socket, thread or log line. The outcome does not depend on the order of Add() calls
-// nor on agents' names. Not thread-safe. Everything handed in is copied as far as it is kept; what is kept
-// is compact: distinct statements, complaints, and per call a few numbers for pairing.
+// Pure: no clock, file, socket, thread or log line. Within the window the outcome does not depend on the
+// order of Add() calls, and nowhere on agents' names. Not thread-safe. Everything handed in is copied as far
+// as it is kept; what is kept is compact: distinct statements, complaints, and per call a few numbers for
+// pairing.
 #pragma once
 
 #include <cstdint>
@@ -11,6 +12,7 @@
 
 #include "collector/correlate/report_model.h"
 #include "common/call_record.h"
+#include "common/limits.h"
 
 namespace keytrail {
 
@@ -40,7 +42,9 @@ struct Graces {
 
 class Correlator {
  public:
-  explicit Correlator(const Graces& graces = {});
+  // `window`: how many observations wait for the other end's view of their call (limits.h). Memory is bounded
+  // by it and by what statements and findings refer to, which has caps of its own.
+  explicit Correlator(const Graces& graces = {}, size_t window = limits::kPairingWindow);
   ~Correlator();
 
   void AddAgent(const AgentDescription& agent);
@@ -54,8 +58,11 @@ class Correlator {
   // verdict.
   uint64_t signs() const;
 
-  // Judges everything added so far. May be called again after more was added.
-  InvestigationReport Judge() const;
+  // Judges everything added so far. May be called again after more was added; the cost is that of what is
+  // held.
+  InvestigationReport Judge();
+  // Observations that are held now.
+  size_t held() const;
 
   // The id of the n-th statement (request facts first, then response facts) of a call's row: what the
   // store writes in `statements.id` and evidence refers to.

@@ -68,6 +68,7 @@ std::vector<std::string> Judge::Unread(uint32_t client_host) const {
 std::vector<std::string> Judge::Lost(uint32_t client_host, uint32_t logical) const {
   std::set<std::string> lost;
   if (!scene_.hosts.Captured(client_host)) return {};
+  if (scene_.ledger.forgotten() != 0) lost.insert(Forgotten());
   const uint32_t server = scene_.ServerHost(scene_.Best(logical, View::kClient));
   for (uint32_t h = 0; h < scene_.hosts.hosts().size(); ++h) {
     if (!scene_.hosts[h].serves_pd && h != server) continue;
@@ -75,6 +76,11 @@ std::vector<std::string> Judge::Lost(uint32_t client_host, uint32_t logical) con
     for (std::string& word : MayHide(client_host, h)) lost.insert(std::move(word));
   }
   return {lost.begin(), lost.end()};
+}
+
+std::string Judge::Forgotten() const {
+  return "what was said long ago of " + std::to_string(scene_.ledger.forgotten()) +
+         " versions of regions, which had no room any more";
 }
 
 bool Judge::Lossy(uint32_t host) const {
@@ -100,6 +106,7 @@ std::vector<std::string> Judge::MayHide(uint32_t host, uint32_t other) const {
 
 std::vector<std::string> Judge::ReportsHidden(uint32_t pd_host) const {
   std::set<std::string> out;
+  if (scene_.ledger.forgotten() != 0) out.insert(Forgotten());
   std::set<uint32_t> stores;
   for (uint32_t e : scene_.store_endpoints) stores.insert(scene_.hosts.OfEndpoint(e));
   if (stores.empty() && Lossy(pd_host)) out.insert("no capture of " + HostText(pd_host));
@@ -110,6 +117,7 @@ std::vector<std::string> Judge::ReportsHidden(uint32_t pd_host) const {
 }
 
 bool Judge::WholeLifeSeen(uint32_t client_host) const {
+  if (scene_.ledger.forgotten() != 0) return false;
   bool any = false;
   for (size_t c = 0; c < scene_.log.connections().size(); ++c) {
     const ConnectionUse& use = scene_.log.uses()[c];
@@ -122,16 +130,12 @@ bool Judge::WholeLifeSeen(uint32_t client_host) const {
 
 // Rules 7 to 12: errors that tell of routes gone stale and of busy or moved leaders. Counted once a call.
 void Judge::JudgeSetbacks() {
+  benign_ = scene_.findings.benign();
   std::set<std::tuple<uint32_t, uint64_t, uint8_t>> seen;
   for (const Setback& s : scene_.findings.setbacks()) {
     const uint32_t logical = scene_.pairing.Logical(s.observation);
     if (!seen.insert({logical, s.region.region_id, static_cast<uint8_t>(s.kind)}).second) continue;
-    if (s.kind == ErrorKind::kEpochNotMatch || s.kind == ErrorKind::kEpochText) {
-      const bool behind = s.server_version != 0 && s.server_version < s.region.version;
-      ++benign_[behind ? "tikv_lag" : "stale_route"];
-    } else {
-      ++benign_[std::string(ErrorKindName(s.kind))];
-    }
+    ++benign_[BenignName(s)];
   }
 }
 

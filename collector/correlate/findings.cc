@@ -77,6 +77,11 @@ bool IsRangeComplaint(ErrorKind kind) {
          kind == ErrorKind::kRedacted;
 }
 
+std::vector<Item> DisputedItems(const Complaint& k) {
+  if (k.complained && (k.complained_in_request || k.items.empty())) return {*k.complained};
+  return k.items;
+}
+
 void Findings::Add(const CallLog& log, RangeTable& ranges, uint32_t index, const CallRecord& call) {
   if (!call.client_known) return;
   if (call.request != nullptr && !call.request->routes.empty()) CheckRequest(log, index, call);
@@ -115,8 +120,7 @@ void Findings::AddError(const CallLog& log, RangeTable& ranges, uint32_t index, 
 // places are legitimate, for small partitions share a region (incident 24).
 void Findings::CheckRequest(const CallLog& log, uint32_t index, const CallRecord& call) {
   const MessageFacts& request = *call.request;
-  if (request.over_cap || request.parse_failed || (call.incomplete & kRequestDamaged) != 0 ||
-      odd_requests_.size() >= limits::kMaxComplaints) {
+  if (request.over_cap || request.parse_failed || (call.incomplete & kRequestDamaged) != 0) {
     return;
   }
   if (call.reset && call.response == nullptr && request.routes.size() == 1 &&
@@ -125,6 +129,7 @@ void Findings::CheckRequest(const CallLog& log, uint32_t index, const CallRecord
     odd.region = {request.routes.front().region_id, request.routes.front().version};
     if (!ItemsOfRoute(request, 0, odd.items) || odd.items.empty()) return;
     odd.items.resize(std::min(odd.items.size(), limits::kMaxItemsPerComplaint));
+    ++signs_;
     odd_requests_.push_back(std::move(odd));
     return;
   }
@@ -158,6 +163,7 @@ void Findings::CheckRequest(const CallLog& log, uint32_t index, const CallRecord
     if (overlap && widest->route != part.route) {
       OddRequest odd{index, OddRequest::Kind::kTwice, part.region, {}};
       odd.items.push_back({part.start, part.end, true});
+      ++signs_;
       odd_requests_.push_back(std::move(odd));
       return;
     }
@@ -211,9 +217,11 @@ void Findings::AddComplaint(const CallLog& log, RangeTable& ranges, uint32_t ind
     if (it->region == c.region && it->bounds == c.bounds) return;
   }
   if (complaints_.size() >= limits::kMaxComplaints) {
+    ++signs_;
     ++complaints_over_cap_;
     return;
   }
+  ++signs_;
   complaints_.push_back(std::move(c));
 }
 
@@ -226,6 +234,7 @@ void Findings::AddFault(RangeTable& ranges, uint32_t index, uint32_t n, const Re
   fault.region = {s.region_id, s.version};
   fault.range = ranges.Intern(s.start, s.end);
   fault.key = ToString(key);
+  ++signs_;
   face_faults_.push_back(std::move(fault));
 }
 

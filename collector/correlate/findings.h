@@ -8,6 +8,7 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <unordered_set>
 #include <vector>
 
 #include "collector/correlate/call_log.h"
@@ -15,6 +16,8 @@
 #include "common/call_record.h"
 
 namespace keytrail::correlate {
+
+class Pairing;
 
 // A key (end empty, is_range false) or range of a request, in the form in which regions are bounded.
 struct Item {
@@ -84,6 +87,9 @@ struct OddRequest {
   std::vector<Item> items;
 };
 
+// What the complaint is about, as far as the request bears it out.
+std::vector<Item> DisputedItems(const Complaint& complaint);
+
 class Findings {
  public:
   void Add(const CallLog& log, RangeTable& ranges, uint32_t index, const CallRecord& call);
@@ -92,9 +98,28 @@ class Findings {
   const std::vector<FaceFault>& face_faults() const { return face_faults_; }
   const std::vector<Setback>& setbacks() const { return setbacks_; }
   const std::vector<OddRequest>& odd_requests() const { return odd_requests_; }
+  // Counted, but not there any more.
   uint64_t complaints_over_cap() const { return complaints_over_cap_; }
+  uint64_t others_over_cap() const { return others_over_cap_; }
+  // By BenignName(): those of setbacks that are not there any more.
+  const std::map<std::string, uint64_t>& benign() const { return benign_; }
+  // Grows with all that was ever found and is not benign by itself.
+  uint64_t signs() const { return signs_; }
+
+  // Goes through what observations below `young` showed, whose other views have come by now: counts what
+  // matters no more, and keeps to the caps.
+  void Settle(const CallLog& log, const Pairing& pairing, uint32_t young);
+  // Sets `kept` for the observations that are referred to, and their other views.
+  void Mark(const Pairing& pairing, std::vector<bool>& kept) const;
+  // CallLog::Keep() and RangeTable::Keep() were done; `ranges` is empty if the latter was not.
+  void Renumber(const std::vector<uint32_t>& observations, const std::vector<uint32_t>& ranges);
+  void MarkRanges(std::vector<bool>& used) const;
+  void MarkRegions(std::unordered_set<RegionVersion, RegionVersionHash>& regions) const;
 
  private:
+  void SettleSetbacks(const Pairing& pairing, uint32_t young);
+  void SettleComplaints(const CallLog& log, const Pairing& pairing, uint32_t young);
+
   void AddError(const CallLog& log, RangeTable& ranges, uint32_t index, const CallRecord& call,
                 const ErrorFact& error);
   void CheckRequest(const CallLog& log, uint32_t index, const CallRecord& call);
@@ -110,8 +135,14 @@ class Findings {
   std::vector<FaceFault> face_faults_;
   std::vector<Setback> setbacks_;
   std::vector<OddRequest> odd_requests_;
+  std::map<std::string, uint64_t> benign_;
   uint64_t complaints_over_cap_ = 0;
+  uint64_t others_over_cap_ = 0;
+  uint64_t signs_ = 0;
 };
+
+// The name under which the setback is counted if nothing else comes of it.
+std::string BenignName(const Setback& setback);
 
 bool IsRangeComplaint(ErrorKind kind);
 

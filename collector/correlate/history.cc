@@ -32,6 +32,7 @@ VersionHistory::VersionHistory(const Scene& scene, const Graces& graces) : scene
     for (const LedgerEntry& e : entries) {
       if (e.source == StatementSource::kHeartbeat) heartbeats_to_.insert(scene.hosts.OfEndpoint(e.listener));
       if (versions[region.region_id].size() < 2) continue;
+      if (e.has_gap()) gaps_.insert({region.region_id, scene.hosts.OfEndpoint(e.listener)});
       for (const StatementUse& use : e.uses) {
         mentions_[region.region_id].push_back(MentionOf(scene, region, e, use));
       }
@@ -121,6 +122,7 @@ bool VersionHistory::ToldOldBetween(const RegionVersion& region, uint32_t client
                                     uint32_t asked) const {
   const auto it = mentions_.find(region.region_id);
   if (it == mentions_.end()) return false;
+  if (gaps_.contains({region.region_id, client_host})) return true;
   return std::any_of(it->second.begin(), it->second.end(), [&](const Mention& m) {
     if (m.listener_host != client_host || m.version > region.version) return false;
     return !scene_.After(m.told, scene_.Answered(heard), 0) && !scene_.After(scene_.Asked(asked), m.told, 0);

@@ -66,6 +66,7 @@ class VersionHistory {
   const Graces graces_;
   std::map<uint64_t, std::vector<Mention>> mentions_;  // of regions with several versions; by told_ns
   std::set<uint32_t> heartbeats_to_;                   // PD hosts to which stores report
+  std::set<std::pair<uint64_t, uint32_t>> gaps_;       // region, listener: not all that was told is known
 };
 
 }  // namespace keytrail::correlate

@@ -86,7 +86,13 @@ std::optional<IpAddress> ByDelay(const CallLog& log, uint16_t agent) {
 
 }  // namespace
 
-HostTable::HostTable(const CallLog& log) {
+uint32_t HostNumbers::Of(const IpAddress& address) {
+  const auto [it, fresh] = numbers_.try_emplace(address, static_cast<uint32_t>(addresses_.size()));
+  if (fresh) addresses_.push_back(address);
+  return it->second;
+}
+
+HostTable::HostTable(const CallLog& log, HostNumbers& numbers) : numbers_(numbers) {
   FindAgents(log);
   of_endpoint_.resize(log.endpoints().size(), kNone);
   for (size_t e = 0; e < log.endpoints().size(); ++e) {
@@ -94,17 +100,19 @@ HostTable::HostTable(const CallLog& log) {
     const uint32_t agent_host = seen.agent == kNone ? kNone : of_agent_[seen.agent];
     of_endpoint_[e] = agent_host != kNone ? agent_host : HostOf(seen.endpoint.address);
   }
+  // Machines of former connections keep their place.
+  if (!numbers_.addresses().empty()) HostOf(numbers_.addresses().back());
   FindRoles(log);
 }
 
 uint32_t HostTable::HostOf(const IpAddress& address) {
-  auto [it, fresh] = by_address_.try_emplace(address, static_cast<uint32_t>(hosts_.size()));
-  if (fresh) {
-    hosts_.emplace_back();
-    hosts_.back().address = address;
-    hosts_.back().name = FormatAddress(address);
+  const uint32_t host = numbers_.Of(address);
+  while (hosts_.size() <= host) {
+    Host& added = hosts_.emplace_back();
+    added.address = numbers_.addresses()[hosts_.size() - 1];
+    added.name = FormatAddress(added.address);
   }
-  return it->second;
+  return host;
 }
 
 void HostTable::FindAgents(const CallLog& log) {

@@ -21,15 +21,27 @@ struct Host {
   bool serves_tikv = false;
 };
 
+// Numbers of machines by address, the same for every HostTable of one correlator.
+class HostNumbers {
+ public:
+  uint32_t Of(const IpAddress& address);
+  const std::vector<IpAddress>& addresses() const { return addresses_; }
+
+ private:
+  std::map<IpAddress, uint32_t> numbers_;
+  std::vector<IpAddress> addresses_;
+};
+
 class HostTable {
  public:
-  explicit HostTable(const CallLog& log);
+  HostTable(const CallLog& log, HostNumbers& numbers);
 
   const std::vector<Host>& hosts() const { return hosts_; }
   const Host& operator[](uint32_t host) const { return hosts_[host]; }
   uint32_t OfEndpoint(uint32_t endpoint) const { return of_endpoint_[endpoint]; }
   // kNone: the agent's own machine could not be told.
   uint32_t OfAgent(uint16_t agent) const { return of_agent_[agent]; }
+  const std::vector<uint32_t>& of_agents() const { return of_agent_; }
   bool Captured(uint32_t host) const { return !hosts_[host].agents.empty(); }
   // The endpoint as people should read it: a loopback address becomes its host's.
   std::string EndpointText(const CallLog& log, uint32_t endpoint) const;
@@ -39,8 +51,8 @@ class HostTable {
   void FindRoles(const CallLog& log);
   uint32_t HostOf(const IpAddress& address);
 
-  std::vector<Host> hosts_;  // by address
-  std::map<IpAddress, uint32_t> by_address_;
+  HostNumbers& numbers_;
+  std::vector<Host> hosts_;
   std::vector<uint32_t> of_endpoint_;
   std::vector<uint32_t> of_agent_;
 };

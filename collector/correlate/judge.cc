@@ -41,12 +41,6 @@ size_t Flips(const Scene& scene, const RegionCase& c, uint32_t pd_host) {
   return flips;
 }
 
-// What the complaint is about, as far as the request bears it out.
-std::vector<Item> DisputedItems(const Complaint& k) {
-  if (k.complained && (k.complained_in_request || k.items.empty())) return {*k.complained};
-  return k.items;
-}
-
 }  // namespace
 
 Judge::Judge(const Scene& scene, const Graces& graces)
@@ -384,6 +378,7 @@ bool Judge::ToldBetween(const RegionVersion& region, uint32_t client_host, uint3
   if (entries == scene_.ledger.entries().end()) return false;
   for (const LedgerEntry& e : entries->second) {
     if (scene_.hosts.OfEndpoint(e.listener) != client_host) continue;
+    if (e.has_gap()) return true;
     for (const StatementUse& use : e.uses) {
       // A little before the first request was sent counts, too: the client needs time to act.
       Event told = scene_.Answered(use.observation);
@@ -397,18 +392,12 @@ bool Judge::ToldBetween(const RegionVersion& region, uint32_t client_host, uint3
   return false;
 }
 
-bool Judge::KnewBetter(const CaseComplaint& k, const std::vector<Item>& items) const {
-  // Only a single key is looked up by itself; others are grouped by the region of the one before.
-  if (items.size() != 1 || items.front().is_range || k.complaint->item_count != 1) return false;
+bool Judge::KnewBetter(const CaseComplaint& k) const {
   const uint32_t q = k.complaint->observation;
   const auto on_connection = on_connection_.find(scene_.At(q).connection);
   if (on_connection == on_connection_.end()) return false;
   const uint32_t client = scene_.ClientHost(q);
-  auto holders = neighbours_->HoldersOf(items.front().start);
-  if (holders.by_all.empty()) {
-    holders.by_all = neighbours_->ServersOf(items.front().start, scene_.At(q).method, scene_.At(q).command);
-    holders.by_some.insert(holders.by_all.begin(), holders.by_all.end());
-  }
+  const NeighbourIndex::Holders holders = neighbours_->HoldersOf(*k.complaint);
   for (const RegionVersion& right : holders.by_all) {
     if (right.region_id == k.complaint->region.region_id) continue;
     uint32_t before = kNone;
@@ -451,7 +440,7 @@ Judge::Blame Judge::JudgeOutsideRoute(const RegionCase& c, const CaseComplaint& 
   });
   const auto unread = Unread(client);
   const auto lost = Lost(client, k.logical);
-  const bool blind = !unread.empty() || (!lost.empty() && !KnewBetter(k, items));
+  const bool blind = !unread.empty() || (!lost.empty() && !KnewBetter(k));
   if (!hidden.empty() || explained || blind) {
     blame.decided = false;
     blame.rule = "2";
@@ -533,7 +522,7 @@ Judge::Blame Judge::JudgeWithoutRoute(const RegionCase& c, const CaseComplaint& 
     blame.weakened.push_back("no message that told " + HostText(client) + " about this region was seen");
     return blame;
   }
-  if (clear && KnewBetter(k, items)) {
+  if (clear && KnewBetter(k)) {
     blame.decided = true;
     blame.component = Component::kTidb;
     blame.reason = Reason::kTidbKnewBetter;

@@ -120,7 +120,7 @@ class Judge {
   std::optional<Blame> BlamePd(const RegionCase& c, uint32_t range, uint32_t bounds) const;
   // The client sent other requests to the region that does hold the key, on the same connection before and
   // after, and nobody told it anything about that place in between: its cache held the right route.
-  bool KnewBetter(const CaseComplaint& k, const std::vector<Item>& items) const;
+  bool KnewBetter(const CaseComplaint& k) const;
   // Between the requests `from` and `to`, or nearly, or at a time that cannot be told from that.
   bool ToldBetween(const RegionVersion& region, uint32_t client_host, uint32_t from, uint32_t to) const;
   bool AnsweredWithoutItsKey(const CaseComplaint& k, const std::vector<Item>& items) const;
@@ -152,6 +152,8 @@ class Judge {
   std::vector<std::string> NotCovered(uint32_t client_host, uint32_t server_host) const;
   std::vector<std::string> Unread(uint32_t client_host) const;
   std::vector<std::string> Lost(uint32_t client_host, uint32_t logical) const;
+  // Words for what the ledger had no room for.
+  std::string Forgotten() const;
   // No capture on this machine, or one that lost messages.
   bool Lossy(uint32_t host) const;
   // Words for what may hide a message from `host` to `other` or back; empty if one of them saw all.

@@ -2,12 +2,19 @@
 
 #include <algorithm>
 #include <array>
+#include <iterator>
+#include <tuple>
 
 #include "common/key_codec.h"
 #include "common/limits.h"
 
 namespace keytrail::correlate {
 namespace {
+
+// Where to stop once a cap was hit, so that it is not hit again at once.
+constexpr size_t kRoomyUses = limits::kMaxStatementUses / 4 * 3;
+constexpr size_t kRoomyRegions = limits::kMaxLedgerRegions / 4 * 3;
+constexpr size_t kRoomyPlaces = limits::kMaxServedPlaces / 4 * 3;
 
 // Commands of which every key is checked against the region before an answer without error (TiKV's
 // RegionSnapshot for point reads and writes). Scans and lock resolution are clipped instead of refused.
@@ -51,6 +58,22 @@ uint32_t RangeTable::Intern(Bytes start, Bytes end) {
   auto [it, fresh] = ids_.try_emplace(scratch_, static_cast<uint32_t>(ranges_.size()));
   if (fresh) ranges_.push_back(Range{ToString(start), ToString(end)});
   return it->second;
+}
+
+std::vector<uint32_t> RangeTable::Keep(const std::vector<bool>& used) {
+  std::vector<uint32_t> renumbered(ranges_.size(), kNone);
+  uint32_t next = 0;
+  for (uint32_t r = 0; r < ranges_.size(); ++r) {
+    if (!used[r]) continue;
+    if (next != r) ranges_[next] = std::move(ranges_[r]);
+    renumbered[r] = next++;
+  }
+  ranges_.resize(next);
+  for (auto it = ids_.begin(); it != ids_.end();) {
+    it->second = renumbered[it->second];
+    it = it->second == kNone ? ids_.erase(it) : std::next(it);
+  }
+  return renumbered;
 }
 
 bool IsPdAnswer(StatementSource source) {
@@ -153,10 +176,12 @@ void RouteLedger::AddStatement(const CallLog& log, uint32_t index, const RegionS
   }
   ++entry->count;
   if (entry->uses.size() < limits::kMaxUsesPerStatement) {
-    entry->uses.push_back({index, n});
+    ++uses_;
   } else {
-    entry->uses.back() = {index, n};
+    // What was last told before somebody used it matters most, and what was told first of all.
+    entry->uses.erase(entry->uses.begin() + limits::kMaxUsesPerStatement / 2);
   }
+  entry->uses.push_back({index, n});
 }
 
 void RouteLedger::AddServed(const CallLog& log, uint32_t index, const CallRecord& call) {
@@ -173,6 +198,7 @@ void RouteLedger::AddServed(const CallLog& log, uint32_t index, const CallRecord
       });
       if (it == by_command.end()) {
         it = by_command.emplace(by_command.end());
+        ++places_;
         it->method = o.method;
         it->command = o.command;
       }
@@ -193,6 +219,128 @@ void RouteLedger::AddServed(const CallLog& log, uint32_t index, const CallRecord
       served->high_observation = index;
     }
   }
+}
+
+bool RouteLedger::Disputed(const Entries& entries) {
+  return std::any_of(entries.begin(), entries.end(),
+                     [&](const LedgerEntry& e) { return e.range != entries.front().range; });
+}
+
+std::vector<uint32_t> RouteLedger::Shrink(const std::unordered_set<RegionVersion, RegionVersionHash>& needed,
+                                          std::vector<bool> range_used) {
+  if (places_ > limits::kMaxServedPlaces) ForgetServed();
+  if (uses_ > limits::kMaxStatementUses) ThinUses(needed);
+  const uint64_t before = forgotten_;
+  if (uses_ > limits::kMaxStatementUses || entries_.size() > limits::kMaxLedgerRegions) Forget(needed);
+  if (forgotten_ == before) return {};
+  for (const auto& [region, entries] : entries_) {
+    for (const LedgerEntry& e : entries) range_used[e.range] = true;
+  }
+  const std::vector<uint32_t> renumbered = ranges_.Keep(range_used);
+  for (auto& [region, entries] : entries_) {
+    for (LedgerEntry& e : entries) e.range = renumbered[e.range];
+  }
+  return renumbered;
+}
+
+// Fewer and fewer occurrences of what nobody disputes, then of the rest, until there is room again for a
+// while.
+void RouteLedger::ThinUses(const std::unordered_set<RegionVersion, RegionVersionHash>& needed) {
+  struct Step {
+    bool disputed;
+    size_t most;
+  };
+  static constexpr std::array<Step, 11> kSteps = {{{false, 128},
+                                                   {false, 64},
+                                                   {false, 32},
+                                                   {false, 16},
+                                                   {false, 8},
+                                                   {false, 4},
+                                                   {false, 2},
+                                                   {true, 128},
+                                                   {true, 64},
+                                                   {true, 32},
+                                                   {true, 16}}};
+  for (const auto& [disputed, most] : kSteps) {
+    if (uses_ <= kRoomyUses) return;
+    for (auto& [region, entries] : entries_) {
+      if (!disputed && (needed.contains(region) || Disputed(entries))) continue;
+      for (LedgerEntry& e : entries) {
+        if (e.uses.size() <= most) continue;
+        uses_ -= e.uses.size() - most;
+        const auto half = static_cast<std::ptrdiff_t>(most / 2);
+        e.uses.erase(e.uses.begin() + half, e.uses.end() - half);
+        e.uses.shrink_to_fit();
+      }
+    }
+  }
+}
+
+void RouteLedger::Forget(const std::unordered_set<RegionVersion, RegionVersionHash>& needed) {
+  // Observations are numbered in the order of arrival, so that the last one tells when it was spoken of.
+  // Disputed ones come last.
+  std::vector<std::tuple<bool, uint32_t, RegionVersion>> by_age;
+  for (const auto& [region, entries] : entries_) {
+    if (needed.contains(region)) continue;
+    uint32_t last = 0;
+    for (const LedgerEntry& e : entries) last = std::max(last, e.uses.back().observation);
+    by_age.push_back({Disputed(entries), last, region});
+  }
+  std::sort(by_age.begin(), by_age.end());
+  for (const auto& [disputed, last, region] : by_age) {
+    if (uses_ <= kRoomyUses && entries_.size() <= kRoomyRegions) break;
+    const auto it = entries_.find(region);
+    for (const LedgerEntry& e : it->second) uses_ -= e.uses.size();
+    entries_.erase(it);
+    ++forgotten_;
+  }
+}
+
+void RouteLedger::ForgetServed() {
+  std::vector<std::pair<uint32_t, ServedBy>> by_age;
+  for (const auto& [by, commands] : served_) {
+    uint32_t last = 0;
+    for (const ServedKeys& s : commands) last = std::max({last, s.low_observation, s.high_observation});
+    by_age.push_back({last, by});
+  }
+  std::sort(by_age.begin(), by_age.end());
+  for (const auto& [last, by] : by_age) {
+    if (places_ <= kRoomyPlaces) break;
+    const auto it = served_.find(by);
+    places_ -= it->second.size();
+    served_forgotten_ += it->second.size();
+    served_.erase(it);
+  }
+}
+
+void RouteLedger::Mark(std::vector<bool>& kept) const {
+  for (const auto& [region, entries] : entries_) {
+    for (const LedgerEntry& e : entries) {
+      for (const StatementUse& use : e.uses) kept[use.observation] = true;
+    }
+  }
+  for (const auto& [by, commands] : served_) {
+    for (const ServedKeys& s : commands) kept[s.low_observation] = kept[s.high_observation] = true;
+  }
+}
+
+void RouteLedger::Renumber(const std::vector<uint32_t>& renumbered) {
+  for (auto& [region, entries] : entries_) {
+    for (LedgerEntry& e : entries) {
+      for (StatementUse& use : e.uses) use.observation = renumbered[use.observation];
+    }
+  }
+  for (auto& [by, commands] : served_) {
+    for (ServedKeys& s : commands) {
+      s.low_observation = renumbered[s.low_observation];
+      s.high_observation = renumbered[s.high_observation];
+    }
+  }
+  std::unordered_map<uint32_t, std::string> asked;
+  for (auto& [observation, key] : asked_) {
+    if (renumbered[observation] != kNone) asked.emplace(renumbered[observation], std::move(key));
+  }
+  asked_ = std::move(asked);
 }
 
 }  // namespace keytrail::correlate

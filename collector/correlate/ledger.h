@@ -8,10 +8,12 @@
 #include <cstdint>
 #include <string>
 #include <unordered_map>
+#include <unordered_set>
 #include <vector>
 
 #include "collector/correlate/call_log.h"
 #include "common/call_record.h"
+#include "common/limits.h"
 
 namespace keytrail::correlate {
 
@@ -29,6 +31,9 @@ struct Range {
 class RangeTable {
  public:
   uint32_t Intern(Bytes start, Bytes end);
+  // Keeps those of which `used` is true; returns their new numbers, kNone for the others.
+  std::vector<uint32_t> Keep(const std::vector<bool>& used);
+  size_t size() const { return ranges_.size(); }
   const Range& Get(uint32_t id) const { return ranges_[id]; }
 
  private:
@@ -65,7 +70,10 @@ struct LedgerEntry {
   uint32_t speaker = kNone;   // endpoint
   uint32_t listener = kNone;  // endpoint
   uint64_t count = 0;
-  std::vector<StatementUse> uses;  // the first ones, and always the last one
+  std::vector<StatementUse> uses;  // the first ones and the last ones, in order of arrival
+
+  // Some in the middle are not known any more.
+  bool has_gap() const { return count > uses.size(); }
 };
 
 // Smallest and largest key that a server answered without any error under one (region, version), by command:
@@ -103,6 +111,22 @@ class RouteLedger {
   }
   // Statements that gave a (region, version) another range than the first one did.
   uint64_t contradictions() const { return contradictions_; }
+  // Versions of regions of which everything was forgotten, because there are too many of them:
+  // those that nobody disputed first. What was not told cannot be known any more.
+  uint64_t forgotten() const { return forgotten_; }
+  uint64_t served_forgotten() const { return served_forgotten_; }
+  // It has grown so far that Shrink() should be called.
+  bool over_cap() const { return Over(1); }
+  // It cannot wait until the next observations are gone through.
+  bool far_over_cap() const { return Over(2); }
+  // Back below the caps. What is said of `needed` stays as it is. Ranges are numbered anew if something was
+  // forgotten: returns their new numbers then; `range_used` says which ones others refer to.
+  std::vector<uint32_t> Shrink(const std::unordered_set<RegionVersion, RegionVersionHash>& needed,
+                               std::vector<bool> range_used);
+  // Sets `kept` for all observations that the ledger refers to.
+  void Mark(std::vector<bool>& kept) const;
+  // CallLog::Keep() was done.
+  void Renumber(const std::vector<uint32_t>& renumbered);
   // The first key that a PD lookup asked for, encoded.
   const std::string* AskedKey(uint32_t observation) const;
   RangeTable& ranges() { return ranges_; }
@@ -112,12 +136,24 @@ class RouteLedger {
   void AddStatement(const CallLog& log, uint32_t index, const RegionStatement& statement, uint32_t n,
                     bool in_request);
   void AddServed(const CallLog& log, uint32_t index, const CallRecord& call);
+  bool Over(size_t times) const {
+    return uses_ > times * limits::kMaxStatementUses || entries_.size() > times * limits::kMaxLedgerRegions ||
+           places_ > times * limits::kMaxServedPlaces;
+  }
+  static bool Disputed(const Entries& entries);
+  void ThinUses(const std::unordered_set<RegionVersion, RegionVersionHash>& needed);
+  void Forget(const std::unordered_set<RegionVersion, RegionVersionHash>& needed);
+  void ForgetServed();
 
   std::unordered_map<RegionVersion, Entries, RegionVersionHash> entries_;
   std::unordered_map<ServedBy, std::vector<ServedKeys>, ServedByHash> served_;
   std::unordered_map<uint32_t, std::string> asked_;
   RangeTable ranges_;
   uint64_t contradictions_ = 0;
+  uint64_t forgotten_ = 0;
+  uint64_t served_forgotten_ = 0;
+  size_t uses_ = 0;    // of all entries
+  size_t places_ = 0;  // of all that was served
   std::string scratch_;
 };
 

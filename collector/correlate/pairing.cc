@@ -30,8 +30,9 @@ bool SizesAgree(const Observation& a, const Observation& b) {
 
 }  // namespace
 
-Pairing::Pairing(const CallLog& log, const HostTable& hosts)
-    : log_(log), hosts_(hosts), clocks_(static_cast<uint32_t>(hosts.hosts().size())) {
+Pairing::Pairing(CallLog& log, const HostTable& hosts, ClockGraph& clocks)
+    : log_(log), hosts_(hosts), clocks_(clocks) {
+  clocks_.Grow(static_cast<uint32_t>(hosts.hosts().size()));
   SortGroups();
   FeedClocks();
   SpreadClocks();
@@ -74,34 +75,42 @@ void Pairing::FeedClocks() {
   for (const Group& g : groups_) {
     const size_t n = g.end - g.begin;
     if (n < 2 || n > log_.agents().size()) continue;
-    const Observation* client = nullptr;
-    const Observation* server = nullptr;
+    uint32_t client_view = kNone;
+    uint32_t server_view = kNone;
     bool simple = true;
     // Of two captures of one machine the one that saw the call first, for any order of input.
-    const auto earlier = [](const Observation& a, const Observation* b) {
-      return b == nullptr || std::tuple(a.req_first, a.resp_first, a.call_id) <
-                                 std::tuple(b->req_first, b->resp_first, b->call_id);
+    const auto earlier = [&](const Observation& a, uint32_t than) {
+      if (than == kNone) return true;
+      const Observation& b = log_[than];
+      return std::tuple(a.req_first, a.resp_first, a.call_id) <
+             std::tuple(b.req_first, b.resp_first, b.call_id);
     };
     for (uint32_t i = g.begin; i < g.end; ++i) {
       const Observation& o = log_[order_[i]];
-      if (i > g.begin && log_[order_[i - 1]].agent == o.agent) simple = false;
+      if ((i > g.begin && log_[order_[i - 1]].agent == o.agent) || (o.flags & kFedClocks) != 0)
+        simple = false;
       const SeenConnection& c = log_.connection_of(o);
       const uint32_t host = hosts_.OfAgent(o.agent);
       if (host == kNone) continue;
-      if (host == hosts_.OfEndpoint(c.client) && earlier(o, client)) client = &o;
-      if (host == hosts_.OfEndpoint(c.server) && earlier(o, server)) server = &o;
+      if (host == hosts_.OfEndpoint(c.client) && earlier(o, client_view)) client_view = order_[i];
+      if (host == hosts_.OfEndpoint(c.server) && earlier(o, server_view)) server_view = order_[i];
     }
-    if (!simple || client == nullptr || server == nullptr) continue;
-    const uint32_t from = hosts_.OfAgent(client->agent);
-    const uint32_t to = hosts_.OfAgent(server->agent);
-    if (from == to || (client->flags & server->flags & kStampsWhole) == 0 || !SizesAgree(*client, *server)) {
+    if (!simple || client_view == kNone || server_view == kNone) continue;
+    const Observation& client = log_[client_view];
+    const Observation& server = log_[server_view];
+    const uint32_t from = hosts_.OfAgent(client.agent);
+    const uint32_t to = hosts_.OfAgent(server.agent);
+    if (from == to || (client.flags & server.flags & kStampsWhole) == 0 || !SizesAgree(client, server)) {
       continue;
     }
-    if (client->req_first == kNoTime || server->req_first == kNoTime || client->resp_first == kNoTime ||
-        server->resp_first == kNoTime) {
+    if (client.req_first == kNoTime || server.req_first == kNoTime || client.resp_first == kNoTime ||
+        server.resp_first == kNoTime) {
       continue;
     }
-    clocks_.Add(from, to, {client->req_first, server->req_first, server->resp_first, client->resp_first});
+    clocks_.Add(from, to, {client.req_first, server.req_first, server.resp_first, client.resp_first});
+    // One is enough: the group is passed over from now on. Both, in case that only one of them is kept.
+    log_.FedClocks(client_view);
+    log_.FedClocks(server_view);
   }
 }
 

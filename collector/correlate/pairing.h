@@ -18,7 +18,9 @@ namespace keytrail::correlate {
 
 class Pairing {
  public:
-  Pairing(const CallLog& log, const HostTable& hosts);
+  // `clocks` remembers calls of earlier pairings of this log, whose observations may be gone by now; it gets
+  // those that are paired now and that it does not have yet (kFedClocks). All three must outlive the pairing.
+  Pairing(CallLog& log, const HostTable& hosts, ClockGraph& clocks);
 
   uint32_t Logical(uint32_t observation) const { return logical_[observation]; }
   uint32_t logical_count() const { return count_; }
@@ -51,14 +53,14 @@ class Pairing {
   void Assign();
   void AssignGroup(std::span<const uint32_t> group);
 
-  const CallLog& log_;
+  CallLog& log_;
   const HostTable& hosts_;
   std::vector<uint32_t> order_;  // observations, sorted by key, agent, time
   std::vector<Group> groups_;
   std::vector<uint32_t> logical_;
   std::vector<uint32_t> members_;
   std::vector<uint32_t> first_member_;
-  ClockGraph clocks_;
+  ClockGraph& clocks_;
   std::vector<CorrectedTime> corrected_;
   uint32_t reference_host_ = kNone;
   uint32_t count_ = 0;

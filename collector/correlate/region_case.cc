@@ -298,6 +298,7 @@ NeighbourIndex::Moments NeighbourIndex::PdMoments(const RegionVersion& region) c
   const auto it = scene_.ledger.entries().find(region);
   if (it == scene_.ledger.entries().end()) return out;
   for (const LedgerEntry& e : it->second) {
+    if (IsReportToPd(e.source) && e.has_gap()) out.all_reports = false;
     for (const StatementUse& use : e.uses) {
       const Event asked = scene_.Asked(use.observation);
       if (IsReportToPd(e.source)) {
@@ -318,6 +319,7 @@ bool NeighbourIndex::HeldAround(const Moments& a, const Moments& b) const {
   const auto surely_before = [&](const Event& x, const Event& y) {
     return scene_.Compare(x, y) == Order::kBefore;
   };
+  if (!a.all_reports) return false;
   const Event first = a.answers.front().answered;
   std::vector<Event> reports;  // that may have come after the first answer
   for (const Event& r : a.reports) {
@@ -400,7 +402,7 @@ bool NeighbourIndex::MayBeDropped(const RegionVersion& region, const Range& rang
     if (may || p.region.region_id == region.region_id) return;
     for (const LedgerEntry& e : scene_.ledger.entries().at(p.region)) {
       if (!IsReportToPd(e.source)) continue;
-      may |= e.count > e.uses.size();  // those that were not kept may be in between
+      may |= e.has_gap();  // those that were not kept may be in between
       for (const StatementUse& use : e.uses) {
         const Event report = scene_.Asked(use.observation);
         may |= scene_.Compare(report, from) != Order::kBefore && scene_.Compare(to, report) != Order::kBefore;
@@ -448,6 +450,19 @@ NeighbourIndex::Holders NeighbourIndex::HoldersOf(const std::string& key) const 
     });
     if (all) out.by_all.insert(p.region);
   });
+  return out;
+}
+
+NeighbourIndex::Holders NeighbourIndex::HoldersOf(const Complaint& complaint) const {
+  const std::vector<Item> items = DisputedItems(complaint);
+  if (items.size() != 1 || items.front().is_range || complaint.item_count != 1) return {};
+  const std::string& key = items.front().start;
+  Holders out = HoldersOf(key);
+  if (out.by_all.empty()) {
+    const Observation& call = scene_.At(complaint.observation);
+    out.by_all = ServersOf(key, call.method, call.command);
+    out.by_some.insert(out.by_all.begin(), out.by_all.end());
+  }
   return out;
 }
 

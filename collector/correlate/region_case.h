@@ -90,6 +90,9 @@ class NeighbourIndex {
     std::set<RegionVersion> by_some;
   };
   Holders HoldersOf(const std::string& key) const;
+  // ... the key that the complaint is about; none if it is about more than one. (A single key is looked up by
+  // itself, others are grouped by the region of the one before.)
+  Holders HoldersOf(const Complaint& complaint) const;
   // Regions from which a store answered, by this command, keys at or below and at or above `key`: by its own
   // deeds they hold it, as far as nobody stated otherwise. For when no statement was seen.
   std::set<RegionVersion> ServersOf(const std::string& key, uint16_t method, uint16_t command) const;
@@ -110,6 +113,7 @@ class NeighbourIndex {
   struct Moments {
     std::vector<Answer> answers;  // in time order
     std::vector<Event> reports;   // stores told PD of it
+    bool all_reports = true;      // not only the first and last ones
   };
   // PD answered with `a` both before `b` was asked for and after it was answered: it held both.
   bool HeldAround(const Moments& a, const Moments& b) const;
