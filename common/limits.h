@@ -259,7 +259,10 @@ inline constexpr size_t kMaxOccurrencesListed = 4096;
 // Buckets of time (17 ms at first) in which bounds of clocks are kept, of all pairs of hosts together, 150
 // bytes each. When there are more all become twice as wide, and bounds in quiet moments a little looser: ten
 // busy pairs have room for seven minutes at 17 ms, for an hour at 0.13 s.
-inline constexpr size_t kMaxClockBuckets = 1u << 19;
+inline constexpr size_t kMaxFilesClockBuckets = 1u << 19;
+// ... on a collector, which works them out again and again: 20 hosts that all talk to each other have room
+// for a minute at 0.07 s and for an hour at 4 s, which costs a bound up to 2 ms.
+inline constexpr size_t kMaxClockBuckets = 1u << 17;
 // Lines that describe one pair's clocks in a report; where a clock is so restless that there are more, they
 // are joined and their bounds grow.
 inline constexpr size_t kMaxClockLines = 256;

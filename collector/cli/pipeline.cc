@@ -83,7 +83,7 @@ Result<InvestigationOutcome> RunInvestigation(const InvestigationOptions& option
   Result<std::unique_ptr<Store>> store =
       Store::Open(options.database.empty() ? std::string(":memory:") : options.database);
   if (!store) return Error{store.error()};
-  Correlator correlator(options.graces, limits::kFilesPairingWindow);
+  Correlator correlator(options.graces, CorrelatorCaps::ForFiles());
   CorrelatorFeed feed(correlator);
   ReceiverOptions receive;
   receive.listen = "inproc://keytrail";

@@ -32,6 +32,7 @@ void ClockGraph::Add(uint32_t client, uint32_t server, const FourStamps& stamps)
   const size_t before = pair.bucket_count();
   if (pair.calls() + pair.refused() == 0) pair.Coarsen(shift_);
   pair.Add(a_is_client, stamps);
+  ++calls_;
   buckets_ += pair.bucket_count() - before;
   while (buckets_ > most_buckets_ && shift_ < kLastShift) {
     ++shift_;
@@ -77,8 +78,13 @@ int64_t ClockGraph::TypicalError(uint32_t from, const OffsetCurve& curve) const 
   return std::max<int64_t>(sum, 1);
 }
 
+void ClockGraph::SpreadIfGrown(uint32_t reference, std::span<const uint32_t> rank) {
+  if (reference != reference_ || calls_ - calls_spread_ > calls_spread_ / 4) Spread(reference, rank);
+}
+
 void ClockGraph::Spread(uint32_t reference, std::span<const uint32_t> rank) {
   reference_ = reference;
+  calls_spread_ = calls_;
   for (auto& list : neighbours_) list.clear();
   for (auto& [ends, pair] : pairs_) {
     pair.Settle();

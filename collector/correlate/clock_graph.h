@@ -38,11 +38,15 @@ class ClockGraph {
   void Add(uint32_t client, uint32_t server, const FourStamps& stamps);
   uint64_t Calls(uint32_t host) const;  // of all its pairs
   size_t bucket_count() const { return buckets_; }
+  size_t most_buckets() const { return most_buckets_; }
 
   // Settles all pairs and finds the paths. `rank` gives each machine a place of its own that decides between
   // equal paths; the outcome then depends on neither the order of calls nor the numbers of machines. To be
   // called after the last Add and before all that follows.
   void Spread(uint32_t reference, std::span<const uint32_t> rank);
+  // Spread(), unless hardly anything was added since the last time: what is said of the newest readings is
+  // then wider than it could be.
+  void SpreadIfGrown(uint32_t reference, std::span<const uint32_t> rank);
   uint32_t reference() const { return reference_; }
   bool Related(uint32_t host) const { return host == reference_ || hops_[host].curve != nullptr; }
   // The next machine on the way to the reference. The host must be related and not the reference.
@@ -81,6 +85,8 @@ class ClockGraph {
   uint32_t reference_ = 0;
   size_t most_buckets_;
   size_t buckets_ = 0;
+  uint64_t calls_ = 0;         // that were added
+  uint64_t calls_spread_ = 0;  // ... before the last Spread()
   int shift_ = OffsetCurve::kFirstShift;
 };
 

@@ -20,17 +20,25 @@ namespace keytrail {
 using namespace correlate;  // NOLINT: this file is the room's door
 
 struct Correlator::State {
+  State(const Graces& with_graces, const CorrelatorCaps& with_caps)
+      : graces(with_graces),
+        caps(with_caps),
+        ledger({caps.ledger_regions, caps.statement_uses, caps.served_places}),
+        findings(caps.complaints),
+        clocks(0, caps.clock_buckets),
+        settle_at(2 * caps.window) {}
+
+  const Graces graces;
+  const CorrelatorCaps caps;
   CallLog log;
   RouteLedger ledger;
   Findings findings;
   std::vector<LossDescription> losses;
   HostNumbers numbers;
-  ClockGraph clocks{0};
+  ClockGraph clocks;
   std::vector<uint32_t> hosts_of_agents;  // as they were when the clocks were told
   Settled settled;
-  Graces graces;
-  size_t window = 0;
-  size_t settle_at = 0;  // observations
+  size_t settle_at;  // observations
 
   void SettleAtLast();
   void JoinLossNotes();
@@ -105,9 +113,9 @@ struct Look {
 
   Look(CallLog& log, const RouteLedger& ledger, const Findings& findings,
        const std::vector<LossDescription>& losses, HostNumbers& numbers, ClockGraph& clocks,
-       std::vector<uint32_t>& hosts_of_agents)
+       std::vector<uint32_t>& hosts_of_agents, Pairing::Clocks how)
       : hosts(log, numbers),
-        pairing(log, hosts, Clocks(log, hosts, clocks, hosts_of_agents)),
+        pairing(log, hosts, Clocks(log, hosts, clocks, hosts_of_agents), how),
         scene{log, ledger, findings, losses, hosts, pairing, {}, {}} {
     std::set<uint32_t> stores;
     for (size_t c = 0; c < log.connections().size(); ++c) {
@@ -133,7 +141,7 @@ struct Look {
       same = same && (hosts_of_agents[a] == kNone || hosts_of_agents[a] == now[a]);
     }
     if (!same) {
-      clocks = ClockGraph(0);
+      clocks = ClockGraph(0, clocks.most_buckets());
       log.ForgetFedClocks();
     }
     hosts_of_agents = now;
@@ -141,11 +149,15 @@ struct Look {
   }
 };
 
-Correlator::Correlator(const Graces& graces, size_t window) : state_(std::make_unique<State>()) {
-  state_->graces = graces;
-  state_->window = window;
-  state_->settle_at = 2 * window;
+CorrelatorCaps CorrelatorCaps::ForFiles() {
+  CorrelatorCaps caps;
+  caps.window = limits::kFilesPairingWindow;
+  caps.clock_buckets = limits::kMaxFilesClockBuckets;
+  return caps;
 }
+
+Correlator::Correlator(const Graces& graces, const CorrelatorCaps& caps)
+    : state_(std::make_unique<State>(graces, caps)) {}
 Correlator::~Correlator() = default;
 
 void Correlator::AddAgent(const AgentDescription& agent) {
@@ -169,12 +181,14 @@ void Correlator::AddLoss(const LossDescription& loss) {
 
 void Correlator::State::SettleAtLast() {
   {
-    const Look look(log, ledger, findings, losses, numbers, clocks, hosts_of_agents);
-    Settle(look.scene, window, log, ledger, findings, settled);
+    const Look look(log, ledger, findings, losses, numbers, clocks, hosts_of_agents,
+                    Pairing::Clocks::kRoughly);
+    Settle(look.scene, caps.window, log, ledger, findings, settled);
   }
   JoinLossNotes();
-  // What is kept for good does not bring the next time nearer.
-  settle_at = std::max(log.observations().size(), window) + window;
+  // Going through them costs what is held: so it is done when there are half as many again.
+  const size_t held = log.observations().size();
+  settle_at = held + std::max(caps.window, held / 2);
 }
 
 void Correlator::State::JoinLossNotes() {
@@ -207,7 +221,7 @@ size_t Correlator::held() const {
 
 InvestigationReport Correlator::Judge() {
   const Look look(state_->log, state_->ledger, state_->findings, state_->losses, state_->numbers,
-                  state_->clocks, state_->hosts_of_agents);
+                  state_->clocks, state_->hosts_of_agents, Pairing::Clocks::kExact);
   const Scene& scene = look.scene;
   correlate::Judge judge(scene, state_->graces);
   judge.Run();

@@ -1,5 +1,7 @@
 // Pairing, route ledger and verdicts over call records (tidb-wire.md sections 5 and 6).
 //
+// Memory is bounded by CorrelatorCaps.
+//
 // Pure: no clock, file, socket, thread or log line. Within the window the outcome does not depend on the
 // order of Add() calls, and nowhere on agents' names. Not thread-safe. Everything handed in is copied as far
 // as it is kept; what is kept is compact: distinct statements, complaints, and per call a few numbers for
@@ -40,11 +42,22 @@ struct Graces {
       10'000'000'000;  // a client uses an older version than it was told on the same connection
 };
 
+// What is held at most; limits.h says why.
+struct CorrelatorCaps {
+  size_t window = limits::kPairingWindow;  // observations that wait for the other end's view of their call
+  size_t clock_buckets = limits::kMaxClockBuckets;
+  size_t ledger_regions = limits::kMaxLedgerRegions;
+  size_t statement_uses = limits::kMaxStatementUses;
+  size_t served_places = limits::kMaxServedPlaces;
+  size_t complaints = limits::kMaxComplaints;
+
+  // For files that are read one after the other and judged once.
+  static CorrelatorCaps ForFiles();
+};
+
 class Correlator {
  public:
-  // `window`: how many observations wait for the other end's view of their call (limits.h). Memory is bounded
-  // by it and by what statements and findings refer to, which has caps of its own.
-  explicit Correlator(const Graces& graces = {}, size_t window = limits::kPairingWindow);
+  explicit Correlator(const Graces& graces = {}, const CorrelatorCaps& caps = {});
   ~Correlator();
 
   void AddAgent(const AgentDescription& agent);

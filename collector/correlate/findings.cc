@@ -216,7 +216,7 @@ void Findings::AddComplaint(const CallLog& log, RangeTable& ranges, uint32_t ind
   for (auto it = complaints_.rbegin(); it != complaints_.rend() && it->observation == index; ++it) {
     if (it->region == c.region && it->bounds == c.bounds) return;
   }
-  if (complaints_.size() >= limits::kMaxComplaints) {
+  if (complaints_.size() >= most_complaints_) {
     ++signs_;
     ++complaints_over_cap_;
     return;

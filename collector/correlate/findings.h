@@ -14,6 +14,7 @@
 #include "collector/correlate/call_log.h"
 #include "collector/correlate/ledger.h"
 #include "common/call_record.h"
+#include "common/limits.h"
 
 namespace keytrail::correlate {
 
@@ -92,6 +93,8 @@ std::vector<Item> DisputedItems(const Complaint& complaint);
 
 class Findings {
  public:
+  explicit Findings(size_t most_complaints = limits::kMaxComplaints) : most_complaints_(most_complaints) {}
+
   void Add(const CallLog& log, RangeTable& ranges, uint32_t index, const CallRecord& call);
 
   const std::vector<Complaint>& complaints() const { return complaints_; }
@@ -131,6 +134,7 @@ class Findings {
   void AddFault(RangeTable& ranges, uint32_t index, uint32_t n, const RegionStatement& s,
                 FaceFault::Kind kind, Bytes key);
 
+  const size_t most_complaints_;
   std::vector<Complaint> complaints_;
   std::vector<FaceFault> face_faults_;
   std::vector<Setback> setbacks_;

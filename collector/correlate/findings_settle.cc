@@ -71,7 +71,7 @@ void Findings::SettleSetbacks(const Pairing& pairing, uint32_t young) {
 }
 
 void Findings::SettleComplaints(const CallLog& log, const Pairing& pairing, uint32_t young) {
-  if (complaints_.size() <= limits::kMaxComplaints / 2) return;
+  if (complaints_.size() <= most_complaints_ / 2) return;
   using Kind = std::tuple<RegionVersion, uint32_t, IpAddress, uint32_t>;
   const auto kind_of = [&](const Complaint& c) {
     const SeenConnection& connection = log.connection_of(log[c.observation]);

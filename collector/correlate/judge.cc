@@ -117,13 +117,7 @@ void Judge::BuildCases() {
     k.elsewhere = history_.ElsewhereDuring(scene_.ServerEndpoint(i), k.complaint->region, i).has_value();
     by_region[k.complaint->region].push_back(k);
   }
-  for (const Complaint& k : scene_.findings.complaints()) on_connection_[scene_.At(k.observation).connection];
-  if (!on_connection_.empty()) {
-    for (uint32_t i = 0; i < scene_.log.observations().size(); ++i) {
-      const auto it = on_connection_.find(scene_.At(i).connection);
-      if (it != on_connection_.end()) it->second.push_back(i);
-    }
-  }
+  around_ = std::make_unique<RequestsAround>(scene_);
   complaint_count_ = logical.size() + scene_.findings.complaints_over_cap();
   for (auto& [region, list] : by_region) {
     std::sort(list.begin(), list.end(), [&](const CaseComplaint& a, const CaseComplaint& b) {
@@ -394,26 +388,15 @@ bool Judge::ToldBetween(const RegionVersion& region, uint32_t client_host, uint3
 
 bool Judge::KnewBetter(const CaseComplaint& k) const {
   const uint32_t q = k.complaint->observation;
-  const auto on_connection = on_connection_.find(scene_.At(q).connection);
-  if (on_connection == on_connection_.end()) return false;
   const uint32_t client = scene_.ClientHost(q);
   const NeighbourIndex::Holders holders = neighbours_->HoldersOf(*k.complaint);
   for (const RegionVersion& right : holders.by_all) {
     if (right.region_id == k.complaint->region.region_id) continue;
-    uint32_t before = kNone;
-    uint32_t after = kNone;
-    const auto sent = [&](uint32_t i) { return scene_.At(i).req_first; };
-    for (uint32_t i : on_connection->second) {
-      const Observation& o = scene_.At(i);
-      if (o.agent != scene_.At(q).agent || o.region_id != right.region_id || o.version != right.version ||
-          (o.flags & kErrorFree) == 0 || o.req_first == kNoTime) {
-        continue;
-      }
-      const Order order = scene_.Compare(scene_.Asked(i), scene_.Asked(q));
-      if (order == Order::kBefore && (before == kNone || sent(i) > sent(before))) before = i;
-      if (order == Order::kAfter && (after == kNone || sent(i) < sent(after))) after = i;
+    const auto [before, after] = around_->Of(q, right);
+    if (before == kNone || after == kNone ||
+        scene_.At(after).req_first - scene_.At(before).req_first > kKnewBetterWithinNs) {
+      continue;
     }
-    if (before == kNone || after == kNone || sent(after) - sent(before) > kKnewBetterWithinNs) continue;
     bool told = ToldBetween(k.complaint->region, client, before, after);
     for (const RegionVersion& place : holders.by_some)
       told = told || ToldBetween(place, client, before, after);

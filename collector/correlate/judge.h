@@ -15,6 +15,7 @@
 #include "collector/correlate/history.h"
 #include "collector/correlate/region_case.h"
 #include "collector/correlate/report_model.h"
+#include "collector/correlate/requests_around.h"
 #include "collector/correlate/route_cache.h"
 #include "collector/correlate/scene.h"
 
@@ -175,8 +176,7 @@ class Judge {
   std::map<std::string, Cause> causes_;  // by everything that groups
   std::map<RegionVersion, std::vector<Cause*>> causes_of_region_;
   std::map<RegionVersion, std::vector<const FaceFault*>> faults_of_region_;
-  // Observations of connections on which somebody complained, by time.
-  std::map<uint32_t, std::vector<uint32_t>> on_connection_;
+  std::unique_ptr<RequestsAround> around_;
   std::vector<const Cause*> sorted_;
   std::map<std::string, uint64_t> benign_;
   uint64_t complaint_count_ = 0;

@@ -12,9 +12,9 @@ namespace keytrail::correlate {
 namespace {
 
 // Where to stop once a cap was hit, so that it is not hit again at once.
-constexpr size_t kRoomyUses = limits::kMaxStatementUses / 4 * 3;
-constexpr size_t kRoomyRegions = limits::kMaxLedgerRegions / 4 * 3;
-constexpr size_t kRoomyPlaces = limits::kMaxServedPlaces / 4 * 3;
+constexpr size_t Roomy(size_t cap) {
+  return cap / 4 * 3;
+}
 
 // Commands of which every key is checked against the region before an answer without error (TiKV's
 // RegionSnapshot for point reads and writes). Scans and lock resolution are clipped instead of refused.
@@ -228,10 +228,10 @@ bool RouteLedger::Disputed(const Entries& entries) {
 
 std::vector<uint32_t> RouteLedger::Shrink(const std::unordered_set<RegionVersion, RegionVersionHash>& needed,
                                           std::vector<bool> range_used) {
-  if (places_ > limits::kMaxServedPlaces) ForgetServed();
-  if (uses_ > limits::kMaxStatementUses) ThinUses(needed);
+  if (places_ > caps_.places) ForgetServed();
+  if (uses_ > caps_.uses) ThinUses(needed);
   const uint64_t before = forgotten_;
-  if (uses_ > limits::kMaxStatementUses || entries_.size() > limits::kMaxLedgerRegions) Forget(needed);
+  if (uses_ > caps_.uses || entries_.size() > caps_.regions) Forget(needed);
   if (forgotten_ == before) return {};
   for (const auto& [region, entries] : entries_) {
     for (const LedgerEntry& e : entries) range_used[e.range] = true;
@@ -262,7 +262,7 @@ void RouteLedger::ThinUses(const std::unordered_set<RegionVersion, RegionVersion
                                                    {true, 32},
                                                    {true, 16}}};
   for (const auto& [disputed, most] : kSteps) {
-    if (uses_ <= kRoomyUses) return;
+    if (uses_ <= Roomy(caps_.uses)) return;
     for (auto& [region, entries] : entries_) {
       if (!disputed && (needed.contains(region) || Disputed(entries))) continue;
       for (LedgerEntry& e : entries) {
@@ -288,7 +288,7 @@ void RouteLedger::Forget(const std::unordered_set<RegionVersion, RegionVersionHa
   }
   std::sort(by_age.begin(), by_age.end());
   for (const auto& [disputed, last, region] : by_age) {
-    if (uses_ <= kRoomyUses && entries_.size() <= kRoomyRegions) break;
+    if (uses_ <= Roomy(caps_.uses) && entries_.size() <= Roomy(caps_.regions)) break;
     const auto it = entries_.find(region);
     for (const LedgerEntry& e : it->second) uses_ -= e.uses.size();
     entries_.erase(it);
@@ -305,7 +305,7 @@ void RouteLedger::ForgetServed() {
   }
   std::sort(by_age.begin(), by_age.end());
   for (const auto& [last, by] : by_age) {
-    if (places_ <= kRoomyPlaces) break;
+    if (places_ <= Roomy(caps_.places)) break;
     const auto it = served_.find(by);
     places_ -= it->second.size();
     served_forgotten_ += it->second.size();

@@ -99,8 +99,17 @@ struct ServedByHash {
   }
 };
 
+// How much the ledger knows at most.
+struct LedgerCaps {
+  size_t regions = limits::kMaxLedgerRegions;  // versions of regions
+  size_t uses = limits::kMaxStatementUses;     // of all statements
+  size_t places = limits::kMaxServedPlaces;
+};
+
 class RouteLedger {
  public:
+  explicit RouteLedger(const LedgerCaps& caps = {}) : caps_(caps) {}
+
   // `call` is the record behind observation `index` of `log`.
   void Add(const CallLog& log, uint32_t index, const CallRecord& call);
 
@@ -137,14 +146,15 @@ class RouteLedger {
                     bool in_request);
   void AddServed(const CallLog& log, uint32_t index, const CallRecord& call);
   bool Over(size_t times) const {
-    return uses_ > times * limits::kMaxStatementUses || entries_.size() > times * limits::kMaxLedgerRegions ||
-           places_ > times * limits::kMaxServedPlaces;
+    return uses_ > times * caps_.uses || entries_.size() > times * caps_.regions ||
+           places_ > times * caps_.places;
   }
   static bool Disputed(const Entries& entries);
   void ThinUses(const std::unordered_set<RegionVersion, RegionVersionHash>& needed);
   void Forget(const std::unordered_set<RegionVersion, RegionVersionHash>& needed);
   void ForgetServed();
 
+  const LedgerCaps caps_;
   std::unordered_map<RegionVersion, Entries, RegionVersionHash> entries_;
   std::unordered_map<ServedBy, std::vector<ServedKeys>, ServedByHash> served_;
   std::unordered_map<uint32_t, std::string> asked_;

@@ -30,12 +30,12 @@ bool SizesAgree(const Observation& a, const Observation& b) {
 
 }  // namespace
 
-Pairing::Pairing(CallLog& log, const HostTable& hosts, ClockGraph& clocks)
+Pairing::Pairing(CallLog& log, const HostTable& hosts, ClockGraph& clocks, Clocks how)
     : log_(log), hosts_(hosts), clocks_(clocks) {
   clocks_.Grow(static_cast<uint32_t>(hosts.hosts().size()));
   SortGroups();
   FeedClocks();
-  SpreadClocks();
+  SpreadClocks(how);
   Assign();
 }
 
@@ -114,7 +114,7 @@ void Pairing::FeedClocks() {
   }
 }
 
-void Pairing::SpreadClocks() {
+void Pairing::SpreadClocks(Clocks how) {
   // The reference: a captured PD, else the captured host with the most pairs; the lower address of equals.
   const auto hosts = static_cast<uint32_t>(hosts_.hosts().size());
   std::vector<uint32_t> by_address(hosts);
@@ -130,7 +130,12 @@ void Pairing::SpreadClocks() {
     if (!hosts_.Captured(h)) continue;
     if (reference_host_ == kNone || preference(h) < preference(reference_host_)) reference_host_ = h;
   }
-  if (reference_host_ != kNone) clocks_.Spread(reference_host_, rank);
+  if (reference_host_ == kNone) return;
+  if (how == Clocks::kExact) {
+    clocks_.Spread(reference_host_, rank);
+  } else {
+    clocks_.SpreadIfGrown(reference_host_, rank);
+  }
 }
 
 std::optional<OffsetClaim> Pairing::Clock(uint16_t agent, int64_t t) const {

@@ -18,9 +18,12 @@ namespace keytrail::correlate {
 
 class Pairing {
  public:
+  // How exactly the clocks are worked out: that is linear in all that they remember.
+  enum class Clocks : uint8_t { kExact, kRoughly };
+
   // `clocks` remembers calls of earlier pairings of this log, whose observations may be gone by now; it gets
   // those that are paired now and that it does not have yet (kFedClocks). All three must outlive the pairing.
-  Pairing(CallLog& log, const HostTable& hosts, ClockGraph& clocks);
+  Pairing(CallLog& log, const HostTable& hosts, ClockGraph& clocks, Clocks how = Clocks::kExact);
 
   uint32_t Logical(uint32_t observation) const { return logical_[observation]; }
   uint32_t logical_count() const { return count_; }
@@ -49,7 +52,7 @@ class Pairing {
 
   void SortGroups();
   void FeedClocks();
-  void SpreadClocks();
+  void SpreadClocks(Clocks how);
   void Assign();
   void AssignGroup(std::span<const uint32_t> group);
 

@@ -1,13 +1,12 @@
 #include "collector/correlate/settle.h"
 
 #include <algorithm>
-#include <map>
 #include <optional>
-#include <set>
 #include <unordered_set>
 #include <vector>
 
 #include "collector/correlate/region_case.h"
+#include "collector/correlate/requests_around.h"
 
 namespace keytrail::correlate {
 namespace {
@@ -15,42 +14,18 @@ namespace {
 // A client that went to the right region for a key before and after knew better (Judge::KnewBetter): those
 // two requests belong to the complaint. Which regions hold the key is as good as known by now.
 void MarkNeighbours(const Scene& scene, uint32_t young, std::vector<bool>& kept) {
-  struct Asked {
-    const Complaint* complaint;
-    std::set<RegionVersion> right;
-    std::map<RegionVersion, std::pair<uint32_t, uint32_t>> around;  // before, after
-  };
-  std::map<uint32_t, std::vector<Asked>> by_connection;
-  std::optional<NeighbourIndex> neighbours;  // made if it is needed
+  std::optional<NeighbourIndex> neighbours;  // made if they are needed
+  std::optional<RequestsAround> around;
   for (const Complaint& c : scene.findings.complaints()) {
-    const Observation& o = scene.At(c.observation);
-    if (c.observation >= young || c.item_count != 1 || o.req_first == kNoTime) continue;
-    if (!neighbours) neighbours.emplace(scene);
-    std::set<RegionVersion> right = neighbours->HoldersOf(c).by_all;
-    if (!right.empty()) by_connection[o.connection].push_back({&c, std::move(right), {}});
-  }
-  if (by_connection.empty()) return;
-  for (uint32_t i = 0; i < scene.log.observations().size(); ++i) {
-    const Observation& o = scene.At(i);
-    if ((o.flags & kErrorFree) == 0 || o.req_first == kNoTime || o.region_id == 0) continue;
-    const auto asked = by_connection.find(o.connection);
-    if (asked == by_connection.end()) continue;
-    for (Asked& a : asked->second) {
-      const Observation& q = scene.At(a.complaint->observation);
-      const RegionVersion region{o.region_id, o.version};
-      if (q.agent != o.agent || !a.right.contains(region)) continue;
-      auto& [before, after] = a.around.try_emplace(region, kNone, kNone).first->second;
-      if (o.req_first < q.req_first && (before == kNone || o.req_first > scene.At(before).req_first))
-        before = i;
-      if (o.req_first > q.req_first && (after == kNone || o.req_first < scene.At(after).req_first)) after = i;
+    if (c.observation >= young || c.item_count != 1) continue;
+    if (!neighbours) {
+      neighbours.emplace(scene);
+      around.emplace(scene);
     }
-  }
-  for (const auto& [connection, list] : by_connection) {
-    for (const Asked& a : list) {
-      for (const auto& [region, around] : a.around) {
-        if (around.first != kNone) kept[around.first] = true;
-        if (around.second != kNone) kept[around.second] = true;
-      }
+    for (const RegionVersion& right : neighbours->HoldersOf(c).by_all) {
+      const auto [before, after] = around->Of(c.observation, right);
+      if (before != kNone) kept[before] = true;
+      if (after != kNone) kept[after] = true;
     }
   }
 }

@@ -318,6 +318,20 @@ class Shell(harness.ProgramTest):
                 raise AssertionError(f"{text!r} did not come, but {self.seen!r}") from error
         self.seen = self.seen[self.seen.index(text) + len(text):]
 
+    def rest(self):
+        """Reads until the other end is closed."""
+        end = time.monotonic() + 60
+        while time.monotonic() < end:
+            ready, _, _ = select.select([self.terminal], [], [], max(0, end - time.monotonic()))
+            try:
+                data = os.read(self.terminal, 65536) if ready else b""
+            except OSError:
+                break
+            if not data:
+                break
+            self.seen += data.decode("utf-8", "replace")
+        return self.seen
+
     def type(self, text):
         os.write(self.terminal, text.encode())
 
@@ -356,9 +370,10 @@ class Shell(harness.ProgramTest):
         self.type("select id from calls;\n")
         self.expect("stopped after 1 rows")
         self.type(".quit\n")
+        last_words = self.rest()
         _, status = os.waitpid(self.pid, 0)
         self.pid = 0
-        self.assertEqual(os.waitstatus_to_exitcode(status), harness.DONE)
+        self.assertEqual(os.waitstatus_to_exitcode(status), harness.DONE, last_words)
         history = os.path.join(self.state, "keytrail", "sql_history")
         self.assertEqual(os.stat(history).st_mode & 0o777, 0o600)
         self.assertEqual(os.stat(os.path.dirname(history)).st_mode & 0o777, 0o700)

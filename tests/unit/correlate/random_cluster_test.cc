@@ -21,7 +21,7 @@ struct Tally {
   uint64_t clusters = 0, complained = 0, found = 0, certain = 0, undecided = 0;
 };
 
-enum class Damage { kNone, kHostsMissing, kRecordsLost };
+enum class Damage { kNone, kSmallWindow, kHostsMissing, kRecordsLost };
 
 uint32_t Clusters() {
   const char* text = std::getenv("KEYTRAIL_RANDOM_CLUSTERS");
@@ -38,7 +38,9 @@ InvestigationReport Judge(const std::string& script, uint32_t seed, Damage damag
   if (options.captured.empty()) options.captured.insert("tidb1");
   auto records = testing::ParseScript(script, options);
   if (damage == Damage::kRecordsLost) std::erase_if(records, [&](const auto&) { return random() % 20 == 0; });
-  Correlator correlator;
+  CorrelatorCaps caps;
+  if (damage == Damage::kSmallWindow) caps.window = 40;
+  Correlator correlator({}, caps);
   testing::Feed(correlator, records, options);
   if (damage == Damage::kRecordsLost) {
     for (uint32_t agent = 1; agent <= 4; ++agent) correlator.AddLoss({agent, "records_dropped", 10, 0, 0});
@@ -84,6 +86,10 @@ void TryClusters(Damage damage, const char* title) {
 
 TEST(RandomClusters, AllHostsCaptured) {
   TryClusters(Damage::kNone, "all hosts captured");
+}
+// Of several hundred records only the last ones and what is referred to are held.
+TEST(RandomClusters, SmallWindow) {
+  TryClusters(Damage::kSmallWindow, "most records dropped when they had been seen");
 }
 TEST(RandomClusters, HostsMissing) {
   TryClusters(Damage::kHostsMissing, "each host missing in one of three");
