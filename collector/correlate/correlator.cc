@@ -13,6 +13,7 @@
 #include "collector/correlate/ledger.h"
 #include "collector/correlate/pairing.h"
 #include "collector/correlate/scene.h"
+#include "collector/correlate/unread.h"
 
 namespace keytrail {
 
@@ -22,6 +23,7 @@ struct Correlator::State {
   CallLog log;
   RouteLedger ledger;
   Findings findings;
+  UnreadCalls unread;
   std::vector<LossDescription> losses;
   Graces graces;
 };
@@ -46,9 +48,13 @@ std::vector<HostReport> HostReports(const Scene& scene) {
   return out;
 }
 
-std::vector<LossReport> LossReports(const Scene& scene) {
+std::vector<LossReport> LossReports(const Scene& scene, const UnreadCalls& unread) {
+  std::vector<LossDescription> all = scene.losses;
+  for (const auto& [what, entry] : unread.entries()) {
+    all.push_back({what.first, what.second, entry.count, entry.first_ns, entry.last_ns});
+  }
   std::vector<LossReport> out;
-  for (const LossDescription& loss : scene.losses) {
+  for (const LossDescription& loss : all) {
     LossReport r;
     for (uint16_t a = 0; a < scene.log.agents().size(); ++a) {
       if (scene.log.agents()[a].number != loss.agent) continue;
@@ -109,6 +115,7 @@ void Correlator::Add(uint32_t agent, uint64_t call_id, const CallRecord& call) {
   if (call.kind == CallKind::kAmend) return;
   const uint32_t index = state_->log.Add(agent, call_id, call);
   state_->ledger.Add(state_->log, index, call);
+  state_->unread.Add(agent, call);
   state_->findings.Add(state_->log, state_->ledger.ranges(), index, call);
 }
 
@@ -152,7 +159,7 @@ InvestigationReport Correlator::Judge() const {
   report.complaints = judge.complaint_count();
   report.hosts = HostReports(scene);
   report.clocks = ClockReports(scene);
-  report.losses = LossReports(scene);
+  report.losses = LossReports(scene, state_->unread);
   for (const Host& host : hosts.hosts()) {
     if (host.agents.empty() && (host.role == "pd" || host.role == "tikv" || host.role == "tidb")) {
       report.not_captured.push_back(host.role + " " + FormatAddress(host.address));

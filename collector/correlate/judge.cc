@@ -67,6 +67,8 @@ void Judge::Run() {
   JudgeSetbacks();
   JudgeVersions();
   JudgeOddRequests();
+  JudgeAddresses();
+  JudgeHoles();
   DoubtMixedClusters();
   Sort();
 }
