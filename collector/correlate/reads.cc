@@ -85,14 +85,11 @@ void Findings::DropReads(const RangeTable& ranges) {
   holes.erase(std::unique(holes.begin(), holes.end()), holes.end());
   // The newer half stays as it is: a hole among it may be found yet.
   const size_t older = reads_.size() / 2;
-  size_t kept = 0;
-  for (size_t i = 0; i < reads_.size(); ++i) {
-    const bool near = i >= older || std::any_of(holes.begin(), holes.end(), [&](const Range& hole) {
-                        return Touches(reads_[i].range, hole);
-                      });
-    if (near) reads_[kept++] = std::move(reads_[i]);
-  }
-  reads_.resize(kept);
+  size_t place = 0;
+  std::erase_if(reads_, [&](const ReadRange& r) {
+    return place++ < older && std::none_of(holes.begin(), holes.end(),
+                                           [&](const Range& hole) { return Touches(r.range, hole); });
+  });
   if (reads_.size() < limits::kMaxReadRanges / 4 * 3) return;
   reads_dropped_ += older;
   reads_.erase(reads_.begin(), reads_.begin() + static_cast<std::ptrdiff_t>(reads_.size() / 2));

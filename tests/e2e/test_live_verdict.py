@@ -132,6 +132,8 @@ class LiveVerdict(harness.ProgramTest):
         scenario = by_name("pd_wide")
         self.wait(lambda: self.traffic.rounds >= 2)
         self.assertEqual(self.verdicts(), [])
+        agents = json.loads(self.collector.ask("agents", "--json").stdout)["agents"]
+        self.assertGreater(sum(a["records"] for a in agents if a["host"] == "busy"), 100)
         self.ship(scenario, "tidb1", "pd1")
         shipped_at = self.traffic.rounds
         early = self.wait(self.verdicts)

