@@ -124,6 +124,9 @@ class LiveVerdict(harness.ProgramTest):
                                   "--collector", self.collector.listen, "--agent-name", host, "--role", host[:-1]])
             self.assertIn(result.returncode, (harness.DONE, harness.INCOMPLETE), result.stderr)
 
+    def agents(self):
+        return json.loads(self.collector.ask("agents", "--json").stdout)["agents"]
+
     def verdicts(self):
         result = self.collector.ask("verdicts", "--json")
         return json.loads(result.stdout)["verdicts"] if result.returncode == harness.DONE else []
@@ -132,8 +135,7 @@ class LiveVerdict(harness.ProgramTest):
         scenario = by_name("pd_wide")
         self.wait(lambda: self.traffic.rounds >= 2)
         self.assertEqual(self.verdicts(), [])
-        agents = json.loads(self.collector.ask("agents", "--json").stdout)["agents"]
-        self.assertGreater(sum(a["records"] for a in agents if a["host"] == "busy"), 100)
+        self.wait(lambda: sum(a["records"] for a in self.agents() if a["host"] == "busy") > 100)
         self.ship(scenario, "tidb1", "pd1")
         shipped_at = self.traffic.rounds
         early = self.wait(self.verdicts)
