@@ -254,6 +254,11 @@ inline constexpr size_t kMaxCallNames = 65'000;
 inline constexpr size_t kMaxItemsPerComplaint = 16;
 // PD lookups of which the asked key is remembered for the evidence.
 inline constexpr size_t kMaxAskedKeys = 500'000;
+// Ranges that clients read or asked PD for, 200 bytes each: half a minute of a busy cluster, which is longer than a
+// client takes to read on behind a hole. Those beside a hole are kept longer.
+inline constexpr size_t kMaxReadRanges = 1u << 16;
+// Questions to PD where a store lives: a client asks for all stores every 10 s.
+inline constexpr size_t kMaxStoreAsks = 1u << 16;
 // Occurrences listed in one verdict; more are counted.
 inline constexpr size_t kMaxOccurrencesListed = 4096;
 // Buckets of time (17 ms at first) in which bounds of clocks are kept, of all pairs of hosts together, 150

@@ -9,6 +9,7 @@
 #include "collector/cli/source_options.h"
 #include "collector/cli/terminal.h"
 #include "collector/cli/time_argument.h"
+#include "collector/report/timeline_html.h"
 #include "collector/report/timeline_perfetto.h"
 #include "collector/report/timeline_text.h"
 #include "collector/store/timeline_rows.h"
@@ -20,6 +21,7 @@ namespace {
 
 // A page that is read in a minute; Perfetto folds and zooms by itself.
 constexpr size_t kTextCalls = 40;
+constexpr size_t kHtmlCalls = 200;
 constexpr size_t kPerfettoCalls = 5000;
 
 struct TimelineArguments {
@@ -97,6 +99,8 @@ int Print(const TimelineArguments& arguments, const Timeline& timeline) {
   std::string text;
   if (arguments.format == "perfetto") {
     text = TimelinePerfetto(timeline);
+  } else if (arguments.format == "html") {
+    text = TimelineHtml(timeline);
   } else {
     TimelineTextOptions look;
     look.color = arguments.output.empty() ? UseColor(arguments.color) : arguments.color == "always";
@@ -112,7 +116,7 @@ int Print(const TimelineArguments& arguments, const Timeline& timeline) {
   if (file != stdout && std::fclose(file) != 0) return Fail(arguments.output + ": cannot write");
   if (!written)
     return Fail((arguments.output.empty() ? "standard output" : arguments.output) + ": cannot write");
-  if (!arguments.output.empty() || arguments.format == "perfetto") {
+  if (!arguments.output.empty() || arguments.format != "text") {
     if (timeline.left_out > 0) {
       std::fprintf(stderr, "keytrail: %llu of %llu calls are left out; --calls %llu shows all\n",
                    static_cast<unsigned long long>(timeline.left_out),
@@ -132,6 +136,7 @@ int RunTimeline(const TimelineArguments& arguments) {
   question.number = arguments.number;
   question.most_calls = arguments.calls != 0             ? arguments.calls
                         : arguments.format == "perfetto" ? kPerfettoCalls
+                        : arguments.format == "html"     ? kHtmlCalls
                                                          : kTextCalls;
   const std::optional<int64_t> around = ParseSpanArgument(arguments.around);
   if (!around) return WrongUsage("--around: '" + arguments.around + "' is no duration such as 50ms or 2s");
@@ -211,12 +216,16 @@ void AddTimelineCommand(CLI::App& app, int& exit_status) {
                        "the margin (none if not given)")
           ->type_name("TIME")
           ->capture_default_str();
-  command->add_option("--calls", arguments->calls, "Show so many calls at most (text 40, perfetto 5000)")
+  command
+      ->add_option("--calls", arguments->calls,
+                   "Show so many calls at most (text 40, html 200, perfetto 5000)")
       ->check(CLI::Range(size_t{1}, limits::kMaxTimelineCalls))
       ->type_name("N");
   command->add_flag("--unfold", arguments->unfold, "Text: a row for each call of the surroundings");
-  command->add_option("--format", arguments->format, "text, or perfetto: JSON for ui.perfetto.dev")
-      ->check(CLI::IsMember({"text", "perfetto"}))
+  command
+      ->add_option("--format", arguments->format,
+                   "text, html: a page by itself, or perfetto: JSON for ui.perfetto.dev")
+      ->check(CLI::IsMember({"text", "html", "perfetto"}))
       ->type_name("FORMAT")
       ->capture_default_str();
   command->add_option("-o,--output", arguments->output, "Write to this file")->type_name("FILE");

@@ -105,6 +105,10 @@ class Sentence {
       case Reason::kPdStale:
       case Reason::kPdWentBack:
         return PdBehind();
+      case Reason::kPdOldAddress:
+        return PdOldAddress();
+      case Reason::kTidbReadAround:
+        return TidbReadAround();
       case Reason::kTikvNarrow:
       case Reason::kTikvInsideBounds:
         return TikvRefused();
@@ -252,6 +256,22 @@ class Sentence {
     return "TiDB is wrong: " + Asked() + " " + Client() + " sent " + RequestText() + " to " +
            RegionText(cause_.region) + ", which spans " + RangeText(RangeOf(*cause_.region_case->truth)) +
            " by all that was said; the connection was reset instead of an answer.";
+  }
+
+  std::string TidbReadAround() const {
+    const Range hole = HoleOf(scene_.ledger.ranges(), *cause_.hole);
+    return "TiDB is wrong: " + Asked() + " " + Client() + " read both sides of " + RangeText(hole) +
+           ", which PD's answer had left out after " + RegionText(cause_.region) +
+           ", and never read or asked for what lies between: its rows are missing without an error.";
+  }
+
+  std::string PdOldAddress() const {
+    return "PD is wrong, or two stores were given one address: clients that asked PD only later still look "
+           "for "
+           "store " +
+           std::to_string(cause_.store_looked_for) + " at " +
+           scene_.hosts.EndpointText(scene_.log, cause_.server) + ", where store " +
+           std::to_string(cause_.store_there) + " lives.";
   }
 
   // The newest version that was stated, with who said it and when; "" if nothing was kept of it.

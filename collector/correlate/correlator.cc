@@ -14,6 +14,7 @@
 #include "collector/correlate/pairing.h"
 #include "collector/correlate/scene.h"
 #include "collector/correlate/settle.h"
+#include "collector/correlate/unread.h"
 
 namespace keytrail {
 
@@ -33,6 +34,7 @@ struct Correlator::State {
   CallLog log;
   RouteLedger ledger;
   Findings findings;
+  UnreadCalls unread;
   std::vector<LossDescription> losses;
   HostNumbers numbers;
   ClockGraph clocks;
@@ -64,9 +66,13 @@ std::vector<HostReport> HostReports(const Scene& scene) {
   return out;
 }
 
-std::vector<LossReport> LossReports(const Scene& scene) {
+std::vector<LossReport> LossReports(const Scene& scene, const UnreadCalls& unread) {
+  std::vector<LossDescription> all = scene.losses;
+  for (const auto& [what, entry] : unread.entries()) {
+    all.push_back({what.first, what.second, entry.count, entry.first_ns, entry.last_ns});
+  }
   std::vector<LossReport> out;
-  for (const LossDescription& loss : scene.losses) {
+  for (const LossDescription& loss : all) {
     LossReport r;
     for (uint16_t a = 0; a < scene.log.agents().size(); ++a) {
       if (scene.log.agents()[a].number != loss.agent) continue;
@@ -79,6 +85,18 @@ std::vector<LossReport> LossReports(const Scene& scene) {
     r.last_ns = loss.last_ns;
     out.push_back(std::move(r));
   }
+  // Its own caps, which no host is to blame for.
+  const auto capped = [&](const char* kind, uint64_t count) {
+    if (count == 0) return;
+    LossReport& r = out.emplace_back();
+    r.host = "collector";
+    r.kind = kind;
+    r.count = count;
+  };
+  capped("cap_ledger_regions", scene.ledger.forgotten());
+  capped("cap_served_keys", scene.ledger.served_forgotten());
+  capped("cap_complaints", scene.findings.complaints_over_cap());
+  capped("cap_findings", scene.findings.others_over_cap());
   std::sort(out.begin(), out.end(), [](const LossReport& a, const LossReport& b) {
     return std::tie(a.host, a.kind, a.first_ns, a.last_ns, a.count) <
            std::tie(b.host, b.kind, b.first_ns, b.last_ns, b.count);
@@ -169,6 +187,7 @@ void Correlator::Add(uint32_t agent, uint64_t call_id, const CallRecord& call) {
   if (call.kind == CallKind::kAmend) return;
   const uint32_t index = state_->log.Add(agent, call_id, call);
   state_->ledger.Add(state_->log, index, call);
+  state_->unread.Add(agent, call);
   state_->findings.Add(state_->log, state_->ledger.ranges(), index, call);
   if (state_->log.observations().size() >= state_->settle_at || state_->ledger.far_over_cap()) {
     state_->SettleAtLast();
@@ -238,7 +257,7 @@ InvestigationReport Correlator::Judge() {
   report.complaints = judge.complaint_count();
   report.hosts = HostReports(scene);
   report.clocks = ClockReports(scene);
-  report.losses = LossReports(scene);
+  report.losses = LossReports(scene, state_->unread);
   for (const Host& host : scene.hosts.hosts()) {
     if (host.agents.empty() && (host.role == "pd" || host.role == "tikv" || host.role == "tidb")) {
       report.not_captured.push_back(host.role + " " + FormatAddress(host.address));

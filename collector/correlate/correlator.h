@@ -40,6 +40,8 @@ struct Graces {
   int64_t store_lag_ns = 60'000'000'000;  // a store is behind the version that its clients use
   int64_t client_ns =
       10'000'000'000;  // a client uses an older version than it was told on the same connection
+  int64_t address_ns = 60'000'000'000;  // PD sends clients to an address where another store lives
+  int64_t hole_ns = 10'000'000'000;     // a client that was answered with a hole reads the rest
 };
 
 // What is held at most; limits.h says why.

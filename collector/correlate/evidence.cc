@@ -73,6 +73,22 @@ Evidence EvidenceWriter::Statement(const ToldAt& told, const char* label) const 
   return e;
 }
 
+Evidence EvidenceWriter::Fault(const FaceFault& f) const {
+  const uint32_t logical = scene_.pairing.Logical(f.observation);
+  Evidence e = Line(f.observation, logical, scene_.At(f.observation).last());
+  e.what = "route";
+  e.label = "said";
+  e.speaker = scene_.Label(scene_.ServerHost(f.observation));
+  e.listener = scene_.Label(scene_.ClientHost(f.observation));
+  e.statement_id = Correlator::StatementId(e.call_id, f.statement);
+  e.region_id = f.region.region_id;
+  e.version = f.region.version;
+  if (!f.key.empty()) e.key = f.key;
+  e.range_start = scene_.ledger.ranges().Get(f.range).start;
+  e.range_end = scene_.ledger.ranges().Get(f.range).end;
+  return e;
+}
+
 Evidence EvidenceWriter::RouteSource(const ToldAt& told, const CaseComplaint& k) const {
   Evidence e = Statement(told, "said");
   const auto origin = judge_.OriginOf(cause_.region, scene_.ClientHost(k.complaint->observation), k.logical);
@@ -207,7 +223,9 @@ std::vector<Evidence> EvidenceWriter::Lines() const {
   } else if (cause_.component != Component::kTidb || !cause_.decided) {
     wrong_range = cause_.told_range;
   }
-  if (k != nullptr) {
+  if (cause_.hole != nullptr) {
+    lines.push_back(Fault(*cause_.hole));
+  } else if (k != nullptr) {
     if (auto source = Source()) lines.push_back(RouteSource(*source, *k));
   } else {
     // One statement proves a fault with its witnesses; where nothing is decided, all sides are told.
@@ -217,25 +235,19 @@ std::vector<Evidence> EvidenceWriter::Lines() const {
   }
   for (const FaceFault* f : cause_.faults) {
     if (!lines.empty()) break;
-    const uint32_t logical = scene_.pairing.Logical(f->observation);
-    Evidence e = Line(f->observation, logical, scene_.At(f->observation).last());
-    e.what = "route";
-    e.label = "said";
-    e.speaker = scene_.Label(scene_.ServerHost(f->observation));
-    e.listener = scene_.Label(scene_.ClientHost(f->observation));
-    e.statement_id = Correlator::StatementId(e.call_id, f->statement);
-    e.region_id = f->region.region_id;
-    e.version = f->region.version;
-    if (!f->key.empty()) e.key = f->key;
-    e.range_start = scene_.ledger.ranges().Get(f->range).start;
-    e.range_end = scene_.ledger.ranges().Get(f->range).end;
-    lines.push_back(std::move(e));
+    lines.push_back(Fault(*f));
   }
   if (k != nullptr) {
     lines.push_back(Request(*k));
-    lines.push_back(Refusal(*k));
+    if (cause_.hole == nullptr) lines.push_back(Refusal(*k));
   }
-  if (cause_.decided || k != nullptr) AddWitnesses(lines, wrong_range);
+  if (cause_.other_side) {
+    lines.push_back(Request(*cause_.other_side));
+    lines.back().region_id = cause_.other_side->complaint->region.region_id;
+    lines.back().version = cause_.other_side->complaint->region.version;
+    lines.back().note = "behind the hole";
+  }
+  if (cause_.hole == nullptr && (cause_.decided || k != nullptr)) AddWitnesses(lines, wrong_range);
   if (cause_.neighbour) {
     Evidence e = Statement(*cause_.neighbour, "witness");
     // Observation of a statement about the neighbour: which region it is the statement itself tells.

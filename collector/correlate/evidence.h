@@ -26,6 +26,7 @@ class EvidenceWriter {
 
  private:
   Evidence Line(uint32_t observation, uint32_t logical, int64_t t_ns) const;
+  Evidence Fault(const FaceFault& fault) const;
   Evidence Statement(const ToldAt& told, const char* label) const;
   // The message that gave the client its route, with what its region cache did with it.
   Evidence RouteSource(const ToldAt& told, const CaseComplaint& k) const;

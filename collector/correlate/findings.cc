@@ -85,6 +85,11 @@ std::vector<Item> DisputedItems(const Complaint& k) {
 void Findings::Add(const CallLog& log, RangeTable& ranges, uint32_t index, const CallRecord& call) {
   if (!call.client_known) return;
   if (call.request != nullptr && !call.request->routes.empty()) CheckRequest(log, index, call);
+  if (call.request != nullptr) {
+    NoteStoreAsk(log, index, call);
+    NoteReads(log, index, call);
+    if (reads_.size() >= limits::kMaxReadRanges) DropReads(ranges);
+  }
   if (call.response == nullptr) return;
   for (const ErrorFact& error : call.response->errors) AddError(log, ranges, index, call, error);
   if (!call.response->statements.empty() || !call.response->key_id_map.empty()) {
@@ -99,10 +104,15 @@ void Findings::AddError(const CallLog& log, RangeTable& ranges, uint32_t index, 
     return;
   }
   if (!IsSetback(error.kind)) return;
-  Setback setback{index, error.kind, {log[index].region_id, log[index].version}, 0};
+  Setback setback{index, error.kind, {log[index].region_id, log[index].version}};
   if (call.request != nullptr && error.route < call.request->routes.size()) {
     const Route& route = call.request->routes[error.route];
     setback.region = {route.region_id, route.version};
+    if (error.kind == ErrorKind::kStoreNotMatch) setback.request_store = route.store_id;
+  }
+  if (error.kind == ErrorKind::kStoreNotMatch) {
+    if (error.request_store_id != 0) setback.request_store = error.request_store_id;
+    setback.actual_store = error.actual_store_id;
   }
   if (error.kind == ErrorKind::kEpochNotMatch) {
     const auto& statements = call.response->statements;

@@ -76,6 +76,24 @@ struct Setback {
   ErrorKind kind = ErrorKind::kNone;
   RegionVersion region;
   uint64_t server_version = 0;  // of EpochNotMatch; 0: the region was not among those named
+  // Of StoreNotMatch: the store that was looked for, and the one that lives there. 0: not said.
+  uint64_t request_store = 0;
+  uint64_t actual_store = 0;
+};
+
+// A client asked PD where a store lives (rule 11). What PD answered is not in a record.
+struct StoreAsk {
+  uint32_t observation = kNone;
+  uint64_t store_id = 0;  // 0: all stores
+};
+
+// A range that a client read by a coprocessor or scan request, or asked PD for (rule 13).
+struct ReadRange {
+  uint32_t observation = kNone;
+  uint64_t start_ts = 0;  // 0 of a question to PD
+  RegionVersion region;
+  Item range;
+  bool asked_pd = false;
 };
 
 // A request that is wrong on its face though nobody refused it: one that names a region twice for overlapping
@@ -118,8 +136,17 @@ class Findings {
   void Renumber(const std::vector<uint32_t>& observations, const std::vector<uint32_t>& ranges);
   void MarkRanges(std::vector<bool>& used) const;
   void MarkRegions(std::unordered_set<RegionVersion, RegionVersionHash>& regions) const;
+  const std::vector<StoreAsk>& store_asks() const { return store_asks_; }
+  // What was read near the holes of scans is kept; of other places only what came last.
+  const std::vector<ReadRange>& reads() const { return reads_; }
+  // Not all questions after stores, not all that was read near a hole is there any more: no proof by absence.
+  bool store_asks_dropped() const { return store_asks_dropped_ != 0; }
+  bool reads_dropped() const { return reads_dropped_ != 0; }
 
  private:
+  void NoteStoreAsk(const CallLog& log, uint32_t index, const CallRecord& call);
+  void NoteReads(const CallLog& log, uint32_t index, const CallRecord& call);
+  void DropReads(const RangeTable& ranges);
   void SettleSetbacks(const Pairing& pairing, uint32_t young);
   void SettleComplaints(const CallLog& log, const Pairing& pairing, uint32_t young);
 
@@ -141,12 +168,19 @@ class Findings {
   std::vector<OddRequest> odd_requests_;
   std::map<std::string, uint64_t> benign_;
   uint64_t complaints_over_cap_ = 0;
+  std::vector<StoreAsk> store_asks_;
+  std::vector<ReadRange> reads_;
+  uint64_t store_asks_dropped_ = 0;
+  uint64_t reads_dropped_ = 0;
   uint64_t others_over_cap_ = 0;
   uint64_t signs_ = 0;
 };
 
 // The name under which the setback is counted if nothing else comes of it.
 std::string BenignName(const Setback& setback);
+
+// The range between two regions of a scan's answer that it leaves out. Only of kHole and kQuietHole.
+Range HoleOf(const RangeTable& ranges, const FaceFault& fault);
 
 bool IsRangeComplaint(ErrorKind kind);
 

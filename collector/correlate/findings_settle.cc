@@ -106,6 +106,8 @@ void Findings::Mark(const Pairing& pairing, std::vector<bool>& kept) const {
   for (const FaceFault& f : face_faults_) mark(f.observation);
   for (const Setback& s : setbacks_) mark(s.observation);
   for (const OddRequest& o : odd_requests_) mark(o.observation);
+  for (const StoreAsk& a : store_asks_) mark(a.observation);
+  for (const ReadRange& r : reads_) mark(r.observation);
 }
 
 void Findings::MarkRanges(std::vector<bool>& used) const {
@@ -140,6 +142,8 @@ void Findings::Renumber(const std::vector<uint32_t>& observations, const std::ve
   }
   for (Setback& s : setbacks_) observation(s.observation);
   for (OddRequest& o : odd_requests_) observation(o.observation);
+  for (StoreAsk& a : store_asks_) observation(a.observation);
+  for (ReadRange& r : reads_) observation(r.observation);
 }
 
 }  // namespace keytrail::correlate

@@ -61,6 +61,8 @@ void Judge::Run() {
   JudgeSetbacks();
   JudgeVersions();
   JudgeOddRequests();
+  JudgeAddresses();
+  JudgeHoles();
   DoubtMixedClusters();
   Sort();
 }

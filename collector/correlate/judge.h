@@ -50,6 +50,8 @@ enum class Reason : uint8_t {
   kTikvWentBack,        // the store reported an older version again, and PD believed it
   kPdStale,             // PD answers an older version than it was told
   kPdWentBack,          // ... than it had answered itself
+  kPdOldAddress,        // PD sends clients that are new to an address where another store lives
+  kTidbReadAround,      // it read both sides of a hole that PD's answer left, and not the hole
   kUndecided,
 };
 
@@ -74,6 +76,10 @@ struct Cause {
   std::vector<ServedOutside> served;
   std::optional<ToldAt> neighbour;  // a statement about another region or version that refutes it
   RegionVersion neighbour_region;
+  const FaceFault* hole = nullptr;          // of kTidbReadAround: the answer that has it
+  std::optional<CaseComplaint> other_side;  // ... and the first read behind it
+  uint64_t store_looked_for = 0;            // of kPdOldAddress
+  uint64_t store_there = 0;
 };
 
 // Kinds of loss that can hide an answer; others (unknown links, header fields) cannot.
@@ -134,6 +140,10 @@ class Judge {
   void JudgeLag();
   void JudgeKeptOld();
   void JudgeOddRequests();
+  // Rules 11 and 13 (reach.cc).
+  void JudgeAddresses();
+  void JudgeHoles();
+  void JudgeHole(const FaceFault& fault);
   void DoubtMixedClusters();
   const RegionCase& CaseFor(const RegionVersion& region);
   std::optional<ToldAt> AsTold(const RegionVersion& region, const Mention& mention);
@@ -153,6 +163,8 @@ class Judge {
   std::vector<std::string> NotCovered(uint32_t client_host, uint32_t server_host) const;
   std::vector<std::string> Unread(uint32_t client_host) const;
   std::vector<std::string> Lost(uint32_t client_host, uint32_t logical) const;
+  // Words for what may hide a request that this client sent to anybody; empty if nothing does.
+  std::vector<std::string> RequestsHidden(uint32_t client_host) const;
   // Words for what the ledger had no room for.
   std::string Forgotten() const;
   // No capture on this machine, or one that lost messages.

@@ -234,8 +234,7 @@ void Judge::JudgeOddRequests() {
 std::optional<ToldAt> Judge::LeftOut(const FaceFault& fault, RegionVersion& region) {
   // A report that was not seen may have dropped it.
   if (!ReportsHidden(scene_.ServerHost(fault.observation)).empty()) return std::nullopt;
-  const Range hole{scene_.ledger.ranges().Get(fault.range).end,
-                   scene_.ledger.ranges().Get(fault.other_range).start};
+  const Range hole = HoleOf(scene_.ledger.ranges(), fault);
   const auto found = neighbours_->KnownAround(hole, fault.observation);
   if (!found) return std::nullopt;
   region = *found;

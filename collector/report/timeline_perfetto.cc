@@ -7,6 +7,7 @@
 #include <tuple>
 
 #include "collector/report/layout.h"
+#include "collector/report/timeline_bars.h"
 #include "collector/report/timeline_lanes.h"
 #include "collector/report/timeline_words.h"
 #include "common/plain_text.h"
@@ -24,15 +25,9 @@ constexpr int64_t kApartNs = 2;
 constexpr size_t kFirstThread = 1001;
 constexpr size_t kMostListed = 8;
 
-// A bar: one view of a call.
-struct Slice {
-  size_t call = 0;
-  const TimelineView* view = nullptr;
-  const char* side = "";  // client, server, between
-  size_t lane = 0;
+// A bar with its place in the trace.
+struct Slice : TimelineBar {
   std::string thread;  // what the thread is called
-  int64_t begin = 0;
-  int64_t end = 0;
   size_t tid = 0;
 };
 
@@ -46,7 +41,8 @@ struct FlowEnd {
 
 class Writer {
  public:
-  explicit Writer(const Timeline& timeline) : timeline_(timeline), chart_(ChartLanes(timeline, 0)) {}
+  explicit Writer(const Timeline& timeline)
+      : timeline_(timeline), chart_(ChartLanes(timeline, 0)), bars_(MakeBars(timeline, chart_)) {}
 
   std::string Write() {
     MakeSlices();
@@ -64,40 +60,12 @@ class Writer {
   static double Micros(int64_t ns) { return static_cast<double>(ns) / 1000.0; }
 
   void MakeSlices() {
-    at_client_.assign(timeline_.calls.size(), kNone);
-    at_server_.assign(timeline_.calls.size(), kNone);
-    for (size_t i = 0; i < timeline_.calls.size(); ++i) {
-      const TimelineCall& call = timeline_.calls[i];
-      const LaneOfCall lanes = chart_.of_call[i];
-      const std::string connection =
-          PlainText(call.client.endpoint) + " → " + PlainText(call.server.endpoint);
-      AddSlice(i, call.at_client, "client", lanes.client, connection);
-      AddSlice(i, call.at_server, "server", lanes.server, connection);
-      if (!call.at_client && !call.at_server) AddSlice(i, call.between, "between", lanes.client, connection);
+    for (const TimelineBar& bar : bars_.bars) {
+      const TimelineCall& call = timeline_.calls[bar.call];
+      slices_.push_back(
+          {bar, PlainText(call.client.endpoint) + " → " + PlainText(call.server.endpoint), size_t{0}});
     }
-    std::stable_sort(slices_.begin(), slices_.end(), [](const Slice& a, const Slice& b) {
-      return std::tuple(a.begin, -a.end) < std::tuple(b.begin, -b.end);
-    });
     if (!slices_.empty()) origin_ = slices_.front().begin;
-    for (size_t s = 0; s < slices_.size(); ++s) {
-      std::vector<size_t>& of = slices_[s].side == std::string("server") ? at_server_ : at_client_;
-      of[slices_[s].call] = s;
-    }
-  }
-
-  void AddSlice(size_t i, const std::optional<TimelineView>& view, const char* side, size_t lane,
-                const std::string& connection) {
-    if (!view || !view->times.First()) return;
-    Slice slice;
-    slice.call = i;
-    slice.view = &*view;
-    slice.side = side;
-    slice.lane = lane;
-    slice.thread = connection;
-    slice.begin = *view->times.First();
-    // An end that was not seen is none: the bar is as short as can be, and its args say so.
-    slice.end = std::max(view->times.Last().value_or(slice.begin), slice.begin + 2 * kApartNs);
-    slices_.push_back(std::move(slice));
   }
 
   // Calls of one connection overlap: each thread takes those that come one after the other.
@@ -123,49 +91,18 @@ class Writer {
     }
   }
 
-  // Where the client stood if that was seen, since what led to what is its doing.
-  size_t SliceOf(size_t call) const {
-    return at_client_[call] != kNone ? at_client_[call] : at_server_[call];
-  }
-
   void MakeFlows() {
-    for (size_t i = 0; i < timeline_.calls.size(); ++i) {
-      if (at_client_[i] != kNone && at_server_[i] != kNone && at_client_[i] < at_server_[i]) {
-        const size_t flow = ++flows_;
-        flow_ends_[{at_client_[i], false}].push_back({flow, 's', "call", "sent"});
-        flow_ends_[{at_server_[i], false}].push_back({flow, 'f', "call", "sent"});
-      }
+    for (const auto& [client, server] : bars_.sent) {
+      const size_t flow = ++flows_;
+      flow_ends_[{client, false}].push_back({flow, 's', "call", "sent"});
+      flow_ends_[{server, false}].push_back({flow, 'f', "call", "sent"});
     }
-    for (size_t i = 0; i < timeline_.calls.size(); ++i) {
-      if (timeline_.calls[i].refused) Chain(i);
-    }
-  }
-
-  // lookup → request → error → lookup → retry, as far as it was seen.
-  void Chain(size_t refused) {
-    std::vector<std::pair<size_t, bool>> steps;  // slices, and whether their error is meant
-    const auto add = [&](size_t slice, bool error) {
-      if (slice == kNone) return;
-      // Against the clock no arrow can be drawn; an error comes after its call by itself.
-      if (!steps.empty() && steps.back().first >= slice && !(error && steps.back().first == slice)) return;
-      steps.emplace_back(slice, error);
-    };
-    const auto linked = [&](TimelineLink::Kind kind, bool to) {
-      for (const TimelineLink& link : timeline_.links) {
-        if (link.kind == kind && (to ? link.to : link.from) == refused)
-          add(SliceOf(to ? link.from : link.to), false);
+    for (const auto& steps : bars_.chains) {
+      const size_t flow = ++flows_;
+      for (size_t s = 0; s < steps.size(); ++s) {
+        const char phase = s == 0 ? 's' : s + 1 == steps.size() ? 'f' : 't';
+        flow_ends_[{steps[s].bar, steps[s].error}].push_back({flow, phase, "chain", "led to"});
       }
-    };
-    linked(TimelineLink::Kind::kRoute, true);
-    add(SliceOf(refused), false);
-    add(SliceOf(refused), true);
-    linked(TimelineLink::Kind::kAsk, false);
-    linked(TimelineLink::Kind::kRetry, false);
-    if (steps.size() < 2) return;
-    const size_t flow = ++flows_;
-    for (size_t s = 0; s < steps.size(); ++s) {
-      const char phase = s == 0 ? 's' : s + 1 == steps.size() ? 'f' : 't';
-      flow_ends_[steps[s]].push_back({flow, phase, "chain", "led to"});
     }
   }
 
@@ -349,14 +286,13 @@ class Writer {
     int64_t busy_until = 0;
   };
 
-  static constexpr size_t kNone = std::numeric_limits<size_t>::max();
   static constexpr int64_t kFirst = std::numeric_limits<int64_t>::min();
 
   const Timeline& timeline_;
   LaneChart chart_;
+  TimelineBars bars_;
   TimelineWords words_;
-  std::vector<Slice> slices_;                  // by begin
-  std::vector<size_t> at_client_, at_server_;  // of a call: its slice
+  std::vector<Slice> slices_;  // by begin
   std::vector<Thread> threads_;
   size_t flows_ = 0;
   std::map<std::pair<size_t, bool>, std::vector<FlowEnd>> flow_ends_;

@@ -141,7 +141,7 @@ inline constexpr char kAgentProgressView[] =
 
 inline constexpr ColumnDescription kLost[] = {
     {"host", "TEXT", "host that lost something, or that nobody listened at"},
-    {"kind", "TEXT", "kernel_drops, gaps, sequence_gap, late_join, agent_away, not_captured, …"},
+    {"kind", "TEXT", "kernel_drops, gaps, sequence_gap, late_join, method_unread, message_unread, agent_away, not_captured, …"},
     {"count", "INTEGER", "how many packets, gaps, records, connections, …"},
     {"first_ns", "INTEGER", "from when; null: not known"},
     {"last_ns", "INTEGER", "until when; null: not known"},
@@ -180,6 +180,11 @@ inline constexpr char kLostView[] =
     " FROM (SELECT coalesce(name, agent_key) AS host, last_seen_ns,"
     " lead(first_seen_ns) OVER (PARTITION BY agent_key ORDER BY first_seen_ns, id) AS next_ns FROM agents)"
     " WHERE next_ns > last_seen_ns"
+    // Counted by the correlator: half of it is in no column.
+    " UNION ALL SELECT host, kind, count, nullif(first_ns, 0), nullif(last_ns, 0), 'observer',"
+    " iif(kind = 'method_unread', 'calls whose method nobody could name: nothing in them was read',"
+    " 'calls with a message that was damaged, too large, or compressed in a way that cannot be read')"
+    " FROM report_losses WHERE kind IN ('method_unread', 'message_unread')"
     " UNION ALL SELECT text, 'not_captured', 1, NULL, NULL, 'observer',"
     " 'seen from the other side only: no agent listened there' FROM verdict_notes"
     " WHERE owner = 'report' AND kind = 'not_captured'";

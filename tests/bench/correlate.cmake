@@ -1,3 +1,6 @@
 add_executable(correlate_curve bench/correlate_curve.cc)
 target_link_libraries(correlate_curve PRIVATE keytrail_options keytrail_collector_correlate)
 set_target_properties(correlate_curve PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/bench)
+add_executable(live_load bench/live_load.cc)
+target_link_libraries(live_load PRIVATE keytrail_options keytrail_agent_ship)
+set_target_properties(live_load PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/bench)

@@ -56,7 +56,8 @@ class Investigate(harness.ProgramTest):
             self.assertTrue(verdict["evidence"])
             self.assertLessEqual(verdict["first_ns"], verdict["last_ns"])
         if guilty == "none":
-            self.assertEqual(report["losses"], [])
+            # Connections are older than the captures; some of what is said on them cannot be named.
+            self.assertEqual([l for l in report["losses"] if l["kind"] != "method_unread"], [])
         roles = {h["address"]: h["role"] for h in report["hosts"]}
         for host in harness.HOSTS:
             self.assertEqual(roles.get(scenario.truth["hosts"][host]["address"]), host[:-1], roles)
@@ -190,7 +191,7 @@ class Investigate(harness.ProgramTest):
     def test_graces_are_checked(self):
         scenario = next(s for s in harness.scenarios() if s.name == "pd_wide")
         for text, problem in (("pd=x", "'x' is no number of seconds"), ("pd=-1", "'-1' is no number"),
-                              ("pd", "'pd' is not pd, follower, store or client"),
+                              ("pd", "'pd' is not pd, follower, store, client, address or hole"),
                               ("tidb=1", "'tidb=1' is not pd, follower"), ("pd=nan", "'nan' is no number")):
             result = harness.run([harness.program("keytrail"), "investigate", "--grace", text, *self.files(scenario)])
             self.assertEqual(result.returncode, 2, text)

@@ -200,12 +200,16 @@ class Query(harness.ProgramTest):
     def test_agents_and_losses(self):
         expected = {}
         scenario = next(s for s in harness.scenarios() if s.name == "pd_wide")
-        late = set()
+        late, unread = set(), {}
         for host in harness.HOSTS:
             records, _, _ = harness.agent_json(harness.capture(scenario, host))
             expected[host] = len(records)
             if any(record["joined"] == "late" for record in records):
                 late.add(host)
+            nameless = [r for r in records if r["kind"] != "stream" and r["method_from"] == "unknown"]
+            if nameless:
+                unread[host] = len(nameless)
+        self.assertTrue(unread)
         for where, ask in self.both():
             result = ask("agents", "--json")
             self.assertEqual(result.returncode, harness.DONE, result.stderr)
@@ -214,6 +218,14 @@ class Query(harness.ProgramTest):
             self.assertEqual(report["queries"] is None, where == "file")
             losses = json.loads(ask("losses", "--json").stdout)["losses"]
             self.assertEqual({l["host"] for l in losses if l["kind"] == "late_join"}, late, where)
+            nameless = [l for l in losses if l["kind"] == "method_unread"]
+            self.assertEqual({l["host"]: l["count"] for l in nameless}, unread, where)
+            for loss in nameless:
+                self.assertLess(loss["first_ns"], loss["last_ns"])
+                self.assertIn("whose method nobody could name", loss["meaning"])
+            judged = json.loads(ask("verdicts", "--json").stdout)["losses"]
+            self.assertEqual({l["host"]: l["count"] for l in judged if l["kind"] == "method_unread"}, unread, where)
+            self.assertIn("whose method nobody could name", ask("losses").stdout)
             self.assertIn("connections that were open before the capture", ask("losses").stdout)
             self.assertIn("tikv1", ask("agents").stdout)
 

@@ -2,6 +2,7 @@
 """keytrail timeline: what it shows is what the database holds, in an order that can be, and fit for a terminal and a viewer."""
 
 import collections
+import html.parser
 import json
 import os
 import re
@@ -65,6 +66,46 @@ def shifted(data, seconds):
     return pcap_file.encode(packets)
 
 
+class Page(html.parser.HTMLParser):
+    """A page, read strictly: elements are closed in their order, and what is drawn is counted."""
+
+    VOID = {"meta", "br", "hr", "input", "img", "link"}
+
+    def __init__(self, text):
+        super().__init__(convert_charrefs=True)
+        self.open, self.problems, self.shapes, self.tags, self.words = [], [], [], collections.Counter(), []
+        self.attributes = []
+        self.feed(text)
+        self.close()
+        if self.open:
+            self.problems.append(f"not closed: {self.open}")
+
+    def handle_starttag(self, tag, attrs):
+        self.tags[tag] += 1
+        self.attributes += attrs
+        self.shapes.append((tag, dict(attrs), tuple(self.open)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags[tag] += 1
+        self.attributes += attrs
+        self.shapes.append((tag, dict(attrs), tuple(self.open)))
+
+    def handle_endtag(self, tag):
+        if not self.open or self.open.pop() != tag:
+            self.problems.append(f"</{tag}> at {self.getpos()}")
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] not in ("style", "script"):
+            self.words.append(data)
+
+    def drawn(self, kind):
+        """Shapes of that class in the drawing; the legend's are in a list."""
+        return [attrs for tag, attrs, parents in self.shapes
+                if kind in attrs.get("class", "").split() and "ul" not in parents and tag in ("rect", "path")]
+
+
 class Timeline(harness.ProgramTest):
     def database(self, scenario, *names):
         """A database of the scenario with its report; names give HOST=FILE arguments."""
@@ -82,6 +123,11 @@ class Timeline(harness.ProgramTest):
         trace = trace_events.Trace(self.timeline(database, *arguments, "--format", "perfetto"))
         self.assertEqual(trace.problems, [])
         return trace
+
+    def page(self, database, *arguments):
+        page = Page(self.timeline(database, *arguments, "--format", "html"))
+        self.assertEqual(page.problems, [])
+        return page
 
     def query(self, database, sql):
         with sqlite3.connect(f"file:{database}?mode=ro", uri=True) as connection:
@@ -248,6 +294,62 @@ class Timeline(harness.ProgramTest):
                 whole += len(slices) == 5
             self.assertTrue(whole, name)
 
+    def test_a_page_shows_what_the_trace_shows(self):
+        for name in ("pd_wide", "tikv_narrow", "tidb_neighbour"):
+            database, report = self.database(by_name(name))
+            for question in (["--verdict", "1"], ["--region", str(report["verdicts"][0]["region_id"]), "--calls", "300"]):
+                with self.subTest(scenario=name, question=question):
+                    page = self.page(database, *question)
+                    trace = self.trace(database, *question)
+                    bars = page.drawn("bar")
+                    self.assertEqual(collections.Counter(int(bar["data-call"]) for bar in bars),
+                                     collections.Counter(s["args"]["call_id"] for s in trace.calls()))
+                    for side in ("client", "server", "between"):
+                        self.assertEqual(sum(side in bar["class"].split() for bar in bars),
+                                         sum(s["args"]["view"] == side for s in trace.calls()))
+                    pairs = [steps for (category, _, _), steps in trace.flows.items() if category == "call"]
+                    self.assertEqual(len(page.drawn("sent")), len(pairs))
+                    # An arrow from call to call; from a call to its own error none is needed.
+                    arrows = set()
+                    for (category, _, _), steps in trace.flows.items():
+                        if category != "chain":
+                            continue
+                        calls = [trace.slices[p]["args"]["call_id"] for _, p in steps]
+                        arrows |= {(a, b) for a, b in zip(calls, calls[1:]) if a != b}
+                    led = [(int(a["data-from"]), int(a["data-to"])) for a in page.drawn("led")]
+                    self.assertEqual(sorted(led), sorted(arrows))
+                    self.assertTrue(led)
+                    wrong = [e for e in trace.events if e["ph"] == "i" and e["cat"] == "verdict"]
+                    self.assertEqual(len(page.drawn("guilty")), len(wrong))
+                    # Time goes down: what is later does not begin above.
+                    begins = sorted((s["begin"], s["args"]["call_id"]) for s in trace.calls() if "clock" not in s["args"])
+                    tops = {}
+                    for bar in bars:
+                        tops.setdefault(int(bar["data-call"]), float(bar["y"]))
+                    order = [tops[call] for _, call in begins]
+                    self.assertEqual(order, sorted(order))
+                    for lane in trace.process_names.values():
+                        self.assertIn(lane.split()[-1], " ".join(page.words))
+                    if "--verdict" in question:
+                        self.assertIn(report["verdicts"][0]["text"], page.words)
+                        self.assertIn("WRONG", " ".join(page.words))
+
+    def test_a_page_is_by_itself_and_takes_nothing_for_markup(self):
+        scenario = by_name("tikv_narrow")
+        evil = ["<script>alert(1)</script>", "\"'onload", "a&amp;b</svg>", "\x1b[31m\u202ex"]
+        names = [f"{evil[i]}={harness.capture(scenario, host)}" for i, host in enumerate(harness.HOSTS)]
+        database, _ = self.database(scenario, *names)
+        text = self.timeline(database, "--verdict", "1", "--format", "html")
+        page = Page(text)
+        self.assertEqual(page.problems, [])
+        self.assertEqual(page.tags["script"], 1)
+        self.assertEqual(page.tags["svg"], 1 + 6)  # the drawing and the legend's
+        self.assertIn("<script>alert(1)</script>", " ".join(page.words))
+        self.assertFalse([a for a in page.attributes if a[0].startswith("on") or a[0] in ("src", "href", "xlink:href")])
+        self.assertNotRegex(re.sub(r'xmlns="[^"]*"', "", text), r"https?:|url\((?!#)|@import")
+        self.assertEqual([c for c in text if (ord(c) < 32 and c != "\n") or 0x7F <= ord(c) < 0xA0 or c in "\u202e\u2066"], [])
+        self.assertIn("prefers-color-scheme:dark", text)
+
     def test_skewed_clocks(self):
         """With TiKV's and PD's clocks far off, the story is the same and nothing happens before its cause."""
         scenario = by_name("pd_wide")
@@ -326,6 +428,7 @@ class Timeline(harness.ProgramTest):
         self.assertEqual(trace.document["otherData"]["calls_left_out"], left)
         total = trace.document["otherData"]["calls_found"]
         self.assertEqual(total - left, 5)
+        self.assertIn(f"Left out: {left:,} call", " ".join(self.page(database, "--verdict", "1", "--calls", "5").words))
         whole = self.trace(database, "--verdict", "1", "--calls", str(total))
         self.assertEqual(whole.document["otherData"]["calls_left_out"], 0)
         # What is kept of a story is the evidence.

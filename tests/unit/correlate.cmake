@@ -5,6 +5,7 @@ target_link_libraries(keytrail_test_script PUBLIC keytrail_options keytrail_coll
 keytrail_test(correlate_rules_test SOURCES unit/correlate/rules_test.cc
               DEPENDS test_script collector_correlate collector_report)
 keytrail_test(correlate_incidents_test SOURCES unit/correlate/incidents_test.cc DEPENDS test_script collector_correlate)
+keytrail_test(correlate_reach_test SOURCES unit/correlate/reach_test.cc DEPENDS test_script collector_correlate)
 keytrail_test(correlate_invariance_test SOURCES unit/correlate/invariance_test.cc
               DEPENDS test_script test_records collector_correlate collector_report)
 keytrail_test(correlate_pairing_test SOURCES unit/correlate/pairing_test.cc DEPENDS test_script collector_correlate)

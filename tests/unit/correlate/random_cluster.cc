@@ -262,7 +262,9 @@ class Cluster {
       Lookup(c, key, route);
       return;  // the request comes with the next turn, or never
     }
-    if (Chance(25)) {
+    if (Chance(5)) {
+      ReadMany(c, key);
+    } else if (Chance(25)) {
       SendRange(c, key, route);
     } else {
       SendKey(c, key, route);
@@ -319,6 +321,41 @@ class Cluster {
     Line(head + answer + Options(c, route.store));
   }
 
+  // A statement over three regions: what PD says lies there, then a request to each part. With a hole in the
+  // answer the client asks again, or goes on without it.
+  void ReadMany(Client& c, int key) {
+    std::vector<Region> scanned = pd_.From(key, 3);
+    if (scanned.size() < 3 || scanned[0].end != scanned[1].start || scanned[1].end != scanned[2].start)
+      return;
+    const int to = std::min(kLastKey, scanned[2].start + 1 + Below(50));
+    const bool hole = Faulty(Fault::kPdHole, 50) || Faulty(Fault::kTidbHole, 50);
+    const bool seen = !hole || fault_ == Fault::kPdHole;
+    std::string answer;
+    for (size_t i = 0; i < 3; ++i) {
+      if (hole && i == 1) continue;
+      answer += " " + Text(scanned[i]);
+    }
+    const std::string ask = c.name + " > pd1 ScanRegions ";
+    Line(ask + RangeOf(key, to) + " =" + answer + Options(c, 0));
+    if (hole && seen) {
+      now_ += 1;
+      Line(ask + RangeOf(scanned[1].start, scanned[1].end) + " = " + Text(scanned[1]) + Options(c, 0));
+    }
+    const std::string ts = " ts=" + std::to_string(1000 + ++statements_);
+    int from = key;
+    for (size_t i = 0; i < 3; ++i) {
+      const int end = i == 2 ? to : scanned[i].end;
+      if (i != 1 || seen) {
+        now_ += 1;
+        const std::string checked = Check(c, scanned[i]);
+        Line(c.name + " > " + Store(scanned[i]) + " Cop " + Head(scanned[i]) + " " + RangeOf(from, end) +
+             " = " + (checked.empty() ? "ok" : checked) + ts + Options(c, scanned[i].store));
+      }
+      from = end;
+    }
+    c.free_at = now_ + 0.7;
+  }
+
   void SendRange(Client& c, int key, const Region& route) {
     int from = key;
     int to = std::min(std::min(route.end, kLastKey), key + 1 + Below(200));
@@ -365,6 +402,7 @@ class Cluster {
   std::vector<Client> clients_;
   double now_ = 1;
   size_t calls_ = 0;
+  uint64_t statements_ = 0;
   RandomCluster out_;
 };
 
@@ -372,17 +410,22 @@ class Cluster {
 
 const char* FaultName(Fault fault) {
   static const char* const kNames[] = {
-      "none",           "pd wide",        "pd narrow",      "pd shifted",  "pd other region",
-      "pd always wide", "pd old version", "tidb neighbour", "tidb beyond", "tidb inverted",
-      "tikv narrow",    "tikv inside",    "tikv heartbeat", "tikv epoch"};
+      "none",           "pd wide",        "pd narrow",   "pd shifted",  "pd other region",
+      "pd always wide", "pd old version", "pd hole",     "tidb hole",   "tidb neighbour",
+      "tidb beyond",    "tidb inverted",  "tikv narrow", "tikv inside", "tikv heartbeat",
+      "tikv epoch"};
   return kNames[static_cast<size_t>(fault)];
 }
 
 std::optional<Component> GuiltyOf(Fault fault) {
   if (fault == Fault::kNone) return std::nullopt;
-  if (fault <= Fault::kPdOldVersion) return Component::kPd;
+  if (fault <= Fault::kPdHole) return Component::kPd;
   if (fault <= Fault::kTidbInverted) return Component::kTidb;
   return Component::kTikv;
+}
+
+bool MayBeBlamed(Fault fault, Component component) {
+  return GuiltyOf(fault) == component || (fault == Fault::kTidbHole && component == Component::kPd);
 }
 
 RandomCluster MakeCluster(uint32_t seed, Fault fault, size_t calls) {

@@ -19,6 +19,8 @@ enum class Fault {
   kPdOtherRegion,  // ... are a true region that does not hold the key
   kPdAlwaysWide,   // every answer about one region and version is too wide
   kPdOldVersion,   // ... carry an older range under the newer version
+  kPdHole,         // some scans leave a region out; the client sees that and asks again
+  kTidbHole,       // ... and the client does not: it reads both sides
   kTidbNeighbour,  // some requests go to the region on the left of the right one
   kTidbBeyond,     // some coprocessor ranges reach beyond the region
   kTidbInverted,   // some coprocessor ranges end before they begin
@@ -30,6 +32,8 @@ enum class Fault {
 };
 const char* FaultName(Fault fault);
 std::optional<Component> GuiltyOf(Fault fault);
+// Whom else a verdict may name: PD made the hole that TiDB read around.
+bool MayBeBlamed(Fault fault, Component component);
 
 struct RandomCluster {
   std::string script;

@@ -35,6 +35,8 @@ struct Line {
   uint64_t id = 0;
   uint64_t limit = 0;
   uint64_t cluster = 0;
+  uint64_t store = 0;
+  uint64_t ts = 0;
   bool late = false;
 };
 
@@ -148,6 +150,7 @@ class Maker {
     MessageFacts& facts = out_->request;
     facts.limit = line_.limit;
     facts.cluster_id = line_.cluster;
+    facts.start_ts = line_.ts;
     const auto& arguments = line_.arguments;
     if (name == "GetRegion" || name == "GetPrevRegion") {
       call.method =
@@ -158,6 +161,9 @@ class Maker {
       call.method = "/pdpb.PD/GetRegionByID";
       source_ = StatementSource::kPdGetRegion;
       facts.asked_region_ids.push_back(std::stoull(arguments.at(0)));
+    } else if (name == "GetStore" || name == "GetAllStores") {
+      call.method = name == "GetStore" ? "/pdpb.PD/GetStore" : "/pdpb.PD/GetAllStores";
+      if (name == "GetStore") facts.store_id = std::stoull(arguments.at(0));
     } else if (name == "ScanRegions" || name == "ScanAll") {
       call.method = name == "ScanAll" ? "/pdpb.PD/BatchScanRegions" : "/pdpb.PD/ScanRegions";
       source_ = StatementSource::kPdScanRegions;
@@ -206,6 +212,7 @@ class Maker {
     route.version = r.version;
     route.conf_ver = 1;
     route.has_epoch = true;
+    route.store_id = line_.store;
     out_->request.routes.push_back(route);
     out_->request.raw_keyspace = line_.call == "RawGet";
     for (size_t i = 1; i < line_.arguments.size(); ++i) {
@@ -283,6 +290,8 @@ class Maker {
       e.kind = ErrorKind::kRegionNotFound;
     } else if (a == "store_not_match") {
       e.kind = ErrorKind::kStoreNotMatch;
+      e.request_store_id = line_.store;
+      if (!v.empty()) e.actual_store_id = std::stoull(v.front());
     } else if (a == "busy") {
       e.kind = ErrorKind::kServerIsBusy;
     } else {
@@ -326,6 +335,10 @@ Line ParseLine(const std::string& text, uint64_t number) {
       line.port = static_cast<uint16_t>(std::stoi(word.substr(5)));
     } else if (word.rfind("stream=", 0) == 0) {
       line.stream = static_cast<uint32_t>(std::stoul(word.substr(7)));
+    } else if (word.rfind("store=", 0) == 0) {
+      line.store = std::stoull(word.substr(6));
+    } else if (word.rfind("ts=", 0) == 0) {
+      line.ts = std::stoull(word.substr(3));
     } else if (word.rfind("limit=", 0) == 0) {
       line.limit = std::stoull(word.substr(6));
     } else if (word.rfind("cluster=", 0) == 0) {

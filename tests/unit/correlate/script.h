@@ -13,13 +13,16 @@
 // Calls: GetRegion K | GetPrevRegion K | GetRegionByID ID | ScanRegions [a,z) | ScanAll [a,z) (promises to be
 //        whole) | QueryRegion K K | Heartbeat 7.3[a,m) | ReportSplit 7.3[a,m) 8.3[m,z) (from a store to PD)
 //        Get|Prewrite|Commit|BatchGet|RawGet 7.3 K K ... | Cop 7.3 [a,b) [c,d) | Scan 7.3 [a,b) |
-//        ScanLock 7.3 [a,-) | BatchCop 7.3[a,b) 8.3[m,n) (to TiFlash) | Mystery (no name)
+//        GetStore ID | GetAllStores | ScanLock 7.3 [a,-) | BatchCop 7.3[a,b) 8.3[m,n) (to TiFlash) | Mystery
+//        (no name)
 // Answers: none | ok | 7.3[a,m) ... | outside K [a,m) | notin K [a,m) | exceeds [a,b) [a,m) | inverted [b,a)
 // |
 //        redacted | epoch 7.4[a,f) 8.4[f,m) | epoch (no region named) | not_leader | busy | not_found |
-//        store_not_match | lost (not seen) | reset (the connection ended instead)
+//        store_not_match [N, the store that is there] | lost (not seen) | reset (the connection ended
+//        instead)
 // Options at the end of a line: `port=N` the client's port (default: one per pair), `late` joined late,
-//        `stream=N`, `id=N` the request id (default: counts up), `limit=N`, `cluster=N`.
+//        `stream=N`, `id=N` the request id (default: counts up), `limit=N`, `cluster=N`,
+//        `store=N` the store that a request is for, `ts=N` its start_ts.
 #pragma once
 
 #include <cstdint>
