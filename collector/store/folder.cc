@@ -582,7 +582,7 @@ Status Folder::Tend(Store::State& live, bool before_batch) {
   if (before_batch && now >= looked_ns_ && now - looked_ns_ < kSecondNs) return Done{};
   looked_ns_ = now;
   TakeSealed(live);
-  while (windows_.size() > 1 && now - windows_[1].first_ns > options_.keep_age_ns) {
+  while (windows_.size() > 1 && now - windows_[1].first_ns >= options_.keep_age_ns) {
     const size_t before = windows_.size();
     DropOldest("its calls are older than the age that is kept");
     if (windows_.size() == before) break;

@@ -57,6 +57,9 @@ Status Store::State::OpenToRead(const std::string& given) {
     if (again.ok()) status = CheckOurs();
   }
   if (!status.ok()) return status;
+  // Before anything is temporary: SQLite forgets all that is when this changes.
+  status = Execute("PRAGMA temp_store = MEMORY");
+  if (!status.ok()) return status;
   const Result<int64_t> parts =
       Number("SELECT count(*) FROM about WHERE name = 'part' AND value = 'catalogue'");
   if (!parts) return Error{parts.error()};

@@ -166,7 +166,8 @@ TEST_F(FolderTest, WindowsFollowEachOtherAndAreOneDatabase) {
         " e.call_id = c.id LEFT JOIN statements s ON s.call_id = c.id ORDER BY 1, 2, 3, 4, r.n, e.n, "
         "e.side"}) {
     const std::vector<std::string> rows = Ask(sql);
-    EXPECT_EQ(rows, Ask(dir_ / "single.db", sql)) << sql;
+    // Not EXPECT_EQ: it would show megabytes.
+    EXPECT_TRUE(rows == Ask(dir_ / "single.db", sql)) << sql << "\n" << (rows.empty() ? "" : rows.back());
     EXPECT_FALSE(rows.empty()) << sql;
   }
   Open();
@@ -391,12 +392,15 @@ TEST_F(FolderTest, KilledBetweenTheFiles) {
       }
     }
     close(pipes[1]);
-    usleep(static_cast<useconds_t>(20'000 + random() % 60'000));
+    uint64_t acknowledged = 0;
+    for (size_t n = random() % 5; n > 0; --n) {
+      ASSERT_EQ(read(pipes[0], &acknowledged, sizeof acknowledged), ssize_t{sizeof acknowledged});
+    }
+    usleep(static_cast<useconds_t>(random() % 40'000));
     kill(child, SIGKILL);
     int status = 0;
     waitpid(child, &status, 0);
     ASSERT_TRUE(WIFSIGNALED(status)) << WEXITSTATUS(status);
-    uint64_t acknowledged = 0;
     while (read(pipes[0], &acknowledged, sizeof acknowledged) == sizeof acknowledged) {
     }
     close(pipes[0]);
@@ -419,14 +423,14 @@ TEST_F(FolderTest, KilledBetweenTheFiles) {
         ElementsAre(std::to_string(stored * 5)));
     EXPECT_THAT(Ask("SELECT count(*) - count(DISTINCT id) FROM call_rows"), ElementsAre("0"));
   }
-  EXPECT_GT(stored, 20u);
+  EXPECT_GT(stored, 12u);
 }
 
 TEST_F(FolderTest, DamagedFilesAreSetAside) {
   Open();
   for (int n = 0; n < 3; ++n) {
+    if (n > 0) NextWindow();
     Commit(2000);
-    NextWindow();
   }
   store_->WaitForIndexes();
   store_->Maintain();
