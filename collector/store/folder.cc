@@ -564,6 +564,11 @@ Status Folder::Tend(Store::State& live, bool before_batch) {
     if (!begun.ok()) return begun;
     return live.PrepareWriting();
   }
+  if (live.begin.raw() == nullptr) {
+    // A new window whose statements could not be made when it was begun.
+    const Status ready = live.PrepareWriting();
+    if (!ready.ok()) return ready;
+  }
   const int64_t now = options_.clock();
   const Window& current = windows_.back();
   const bool too_old = now - current.first_ns >= options_.keep_age_ns / int64_t{limits::kMaxWindows - 2};
