@@ -328,6 +328,11 @@ int RowNumber(sqlite3_vtab_cursor* base, sqlite3_int64* row) {
   return SQLITE_OK;
 }
 
+// A table without this is refused in other words, before the authorizer is asked.
+int NoUpdate(sqlite3_vtab*, int, sqlite3_value**, sqlite3_int64*) {
+  return SQLITE_READONLY;
+}
+
 const sqlite3_module& Module() {
   static const sqlite3_module module = [] {
     sqlite3_module m{};
@@ -343,6 +348,7 @@ const sqlite3_module& Module() {
     m.xEof = AtEnd;
     m.xColumn = ReadColumn;
     m.xRowid = RowNumber;
+    m.xUpdate = NoUpdate;
     return m;
   }();
   return module;

@@ -126,17 +126,16 @@ class StoreFolder(harness.ProgramTest):
         if os.geteuid() != 0:
             self.skipTest("needs root to mount a small tmpfs")
         os.makedirs(self.data)
-        if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1500k", "tmpfs", self.data], check=False).returncode != 0:
+        if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", self.data], check=False).returncode != 0:
             self.skipTest("mount is not allowed here")
         try:
             filler = os.path.join(self.data, "filler")
             self.start()
             harness.wait_listening(self.collector, self.address)
-            with open(filler, "wb") as handle:
+            with open(filler, "wb", buffering=0) as handle:
                 try:
                     while True:
                         handle.write(b"x" * 4096)
-                        handle.flush()
                 except OSError:
                     pass
             agents = [self.agent(host) for host in harness.HOSTS]
@@ -218,6 +217,10 @@ class StoreFolder(harness.ProgramTest):
     def test_backup(self):
         self.start("--keep-bytes", "16M")
         self.ship()
+        verdicts = [harness.program("keytrail"), "verdicts", "--db", self.data]
+        while harness.run(verdicts).returncode != harness.DONE:
+            self.assertIsNone(self.collector.poll())
+            time.sleep(0.1)
         copy = os.path.join(self.scratch, "copy.db")
         result = harness.run([harness.program("keytrail"), "backup", "--db", self.data, copy])
         self.assertEqual(result.returncode, harness.DONE, result.stderr)

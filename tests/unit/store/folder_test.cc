@@ -246,7 +246,7 @@ TEST_F(FolderTest, ReadersFollowWhatComesAndGoes) {
 
 // Queries all the time while windows come and go.
 TEST_F(FolderTest, QueriesWhileWindowsRoll) {
-  options_.keep_bytes = 8u << 20;
+  options_.keep_bytes = 4u << 20;
   Open();
   std::atomic<bool> stop = false;
   std::atomic<uint64_t> asked = 0;
@@ -264,7 +264,7 @@ TEST_F(FolderTest, QueriesWhileWindowsRoll) {
       ++asked;
     }
   });
-  for (int n = 0; n < 60; ++n) Commit(1000);
+  for (int n = 0; n < 30; ++n) Commit(1000);
   while (asked < 3 && problem.empty()) std::this_thread::yield();
   stop = true;
   reader.join();
@@ -281,10 +281,10 @@ TEST_F(FolderTest, QueriesWhileWindowsRoll) {
   EXPECT_THAT(
       Ask("SELECT (SELECT sum(calls) FROM windows WHERE state = 'dropped') + (SELECT count(*) FROM call_rows)"
           " - (SELECT sum(carried) FROM windows WHERE state = 'dropped')"),
-      ElementsAre("60000"));
+      ElementsAre("30000"));
   EXPECT_THAT(Ask("SELECT sum(count) > 0 FROM lost WHERE kind = 'dropped_window'"), ElementsAre("1"));
   Open();
-  EXPECT_EQ(sequence_, 60u);
+  EXPECT_EQ(sequence_, 30u);
   Commit(1);
 }
 
