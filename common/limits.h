@@ -180,6 +180,20 @@ inline constexpr size_t kMaxSessions = 4096;
 // Texts of a Hello: a path (PATH_MAX) with a few words.
 inline constexpr size_t kMaxHelloTextBytes = 4096 + 256;
 
+// store ---------------------------------------------------------------------------------------------------
+// Windows of calls that are kept beside each other. SQLite attaches ten files to one connection, and a query
+// reads all windows as one table; the rest is room for the one that is being made while the oldest goes.
+inline constexpr size_t kMaxWindows = 8;
+// How long and how much is kept if nobody says: an incident is looked into within a day, and 20 GiB is what a
+// host that was not bought for this has to spare. A window is a sixth of the age, an eighth of the bytes.
+inline constexpr int64_t kDefaultKeepAgeNs = 24ll * 3'600'000'000'000;
+inline constexpr uint64_t kDefaultKeepBytes = 20ull << 30;
+// Calls that are carried over when their window goes, because a verdict refers to them or because they are the
+// first to state a route: about 1.5 KiB each. Beyond, the oldest that no verdict refers to go.
+inline constexpr size_t kMaxCarriedCalls = 100'000;
+// Rows about windows that are gone; beyond, the two oldest become one.
+inline constexpr size_t kMaxGoneWindows = 1000;
+
 // query ---------------------------------------------------------------------------------------------------
 // A statement of a user. A long one written by a program has some kilobytes.
 inline constexpr int kMaxSqlBytes = 256 << 10;

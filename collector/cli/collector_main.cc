@@ -14,6 +14,7 @@
 
 #include "collector/cli/correlator_feed.h"
 #include "collector/cli/graces.h"
+#include "collector/cli/keep_options.h"
 #include "collector/cli/source_options.h"
 #include "collector/correlate/correlator.h"
 #include "collector/query/service.h"
@@ -61,6 +62,7 @@ struct CollectorArguments {
   bool quiet = false;
   bool verbose = false;
   Graces graces;
+  FolderOptions keep;
 };
 
 int Fail(const std::string& message) {
@@ -135,6 +137,12 @@ class Teller {
     std::fprintf(stderr, "keytrail-collector: %s\n", now.empty() ? "writing again" : now.c_str());
     problem_ = now;
   }
+  // Files that were dropped or set aside: also with -q.
+  void Notices(Store& store) const {
+    for (const std::string& notice : store.TakeNotices()) {
+      std::fprintf(stderr, "keytrail-collector: %s\n", notice.c_str());
+    }
+  }
   void Verdicts(size_t count) {
     if (count == verdicts_) return;
     verdicts_ = count;
@@ -189,7 +197,7 @@ int RunCollector(const CollectorArguments& arguments) {
   std::filesystem::create_directories(arguments.data, created);
   if (created) return Fail("--data '" + arguments.data + "': " + created.message());
   const std::string path = (std::filesystem::path(arguments.data) / "keytrail.db").string();
-  Result<std::unique_ptr<Store>> store = Store::Open(path);
+  Result<std::unique_ptr<Store>> store = Store::OpenFolder(arguments.data, arguments.keep);
   if (!store) return Fail(store.error());
 
   Correlator correlator(arguments.graces);
@@ -204,13 +212,16 @@ int RunCollector(const CollectorArguments& arguments) {
   Receiver& receiver = **opened;
 
   Teller teller(arguments);
-  teller.Say("listening on " + receiver.address() + ", writing " + path);
+  teller.Notices(**store);
+  teller.Say("listening on " + receiver.address() + ", writing " + arguments.data);
   if (feed.changes() != 0) teller.Say(std::to_string(feed.changes()) + " calls are there already");
   const Result<std::unique_ptr<QueryService>> service = StartService(arguments, path, teller);
   if (!service) return Fail(service.error());
   Judge judge(correlator, **store);
   while (stop_signal == 0) {
     receiver.Poll(100);
+    (*store)->Maintain();
+    teller.Notices(**store);
     std::string problem = receiver.store_error();
     if (judge.Due(feed.changes())) {
       const Status judged = judge.Run(feed.changes());
@@ -250,6 +261,7 @@ int Main(int argc, char** argv) {
                      "Where queries are answered (gRPC): HOST:PORT of this host, unix:PATH, or none")
           ->type_name("ADDR")
           ->capture_default_str();
+  AddKeepOptions(app, arguments.keep);
   AddGraceOption(app, arguments.graces);
   auto* quiet = app.add_flag("-q,--quiet", arguments.quiet, "Say nothing but problems");
   app.add_flag("-v,--verbose", arguments.verbose, "Say more")->excludes(quiet);

@@ -6,8 +6,8 @@ namespace keytrail {
 
 void AddSourceOptions(CLI::App& command, SourceOptions& options) {
   auto* database =
-      command.add_option("--db", options.database, "Read this database of a collector or an investigation")
-          ->type_name("FILE");
+      command.add_option("--db", options.database, "Read this folder of a collector, or database")
+          ->type_name("PATH");
   command
       .add_option("--collector", options.collector,
                   "Ask the collector that answers queries there (its --query): HOST:PORT or unix:PATH")

@@ -8,7 +8,6 @@
 #include "collector/query/named_queries.h"
 #include "collector/query/pulse.h"
 #include "collector/query/statement_of.h"
-#include "collector/store/schema.h"
 
 namespace keytrail {
 
@@ -66,15 +65,14 @@ class DatabaseSource final : public AnswerSource {
 
   Result<std::vector<LostEntry>> Losses() override {
     std::vector<LostEntry> losses;
-    const Status read =
-        Each("WITH lost AS (" + QuestionViewSql("lost") +
-                 ") SELECT host, kind, count, first_ns, last_ns, clock, meaning FROM lost"
-                 " ORDER BY host, coalesce(first_ns, last_ns), kind",
-             [&](const std::vector<Store::QueryValue>& row) {
-               losses.push_back({row[0].bytes, row[1].bytes, static_cast<uint64_t>(row[2].integer),
-                                 NumberOrNone(row[3]), NumberOrNone(row[4]), row[5].bytes, row[6].bytes});
-               return true;
-             });
+    const Status read = Each(
+        "SELECT host, kind, count, first_ns, last_ns, clock, meaning FROM lost"
+        " ORDER BY host, coalesce(first_ns, last_ns), kind",
+        [&](const std::vector<Store::QueryValue>& row) {
+          losses.push_back({row[0].bytes, row[1].bytes, static_cast<uint64_t>(row[2].integer),
+                            NumberOrNone(row[3]), NumberOrNone(row[4]), row[5].bytes, row[6].bytes});
+          return true;
+        });
     if (!read.ok()) return Error{read.error()};
     return losses;
   }

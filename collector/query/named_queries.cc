@@ -2,7 +2,6 @@
 
 #include <charconv>
 
-#include "collector/store/schema.h"
 #include "common/key_codec.h"
 
 namespace keytrail {
@@ -213,13 +212,7 @@ Result<SqlQuestion> NamedQuestion(const std::string& name,
   const NamedQuery* query = Find(name);
   if (query == nullptr) return Error{"there is no saved query '" + name + "'"};
   SqlQuestion question;
-  if (query->view != nullptr) {
-    // Whatever the file has under that name.
-    const std::string sql = query->sql;
-    question.sql = std::string("WITH ") + query->view + " AS (" + QuestionViewSql(query->view) + ") " + sql;
-  } else {
-    question.sql = query->sql;
-  }
+  question.sql = query->sql;
   question.parameters = parameters;
   for (const NamedParameter& p : query->parameters) {
     const auto given = question.parameters.find(p.name);

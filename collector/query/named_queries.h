@@ -25,7 +25,7 @@ struct NamedQuery {
   const char* name;
   const char* meaning;  // one line
   std::span<const NamedParameter> parameters;
-  const char* view;  // of QuestionViewSql, or null
+  const char* view;  // that it asks, or null
   const char* sql;
 };
 

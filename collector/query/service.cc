@@ -8,7 +8,6 @@
 #include <unistd.h>
 
 #include <atomic>
-#include <filesystem>
 #include <future>
 #include <mutex>
 #include <thread>
@@ -75,9 +74,7 @@ class LogKeeper {
 
  private:
   bool TooLarge() const {
-    std::error_code none;
-    const auto size = std::filesystem::file_size(options_.database + "-wal", none);
-    return !none && size > options_.max_log_bytes;
+    return LogBytes(options_.database) > options_.max_log_bytes;
   }
 
   const QueryServiceOptions& options_;

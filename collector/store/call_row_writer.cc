@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include "collector/correlate/correlator.h"
 #include "collector/store/store_state.h"
 #include "common/key_codec.h"
@@ -46,12 +48,22 @@ Status CallRowWriter::Prepare(sqlite3* db) {
     if (!prepared) return Error{prepared.error()};
     *insert.statement = std::move(*prepared);
   }
-  return Reload();
+  return Done{};
 }
 
-Status CallRowWriter::Reload() {
+Status CallRowWriter::Reload(int64_t first_id) {
   methods_.clear();
   connections_.clear();
+  const auto next = [&](const char* table, int64_t& id) {
+    Result<SqlStatement> last =
+        SqlStatement::Prepare(db_, std::string("SELECT coalesce(max(id), 0) FROM ") + table);
+    if (!last || last->Step() != SQLITE_ROW) return false;
+    id = std::max(first_id, last->ColumnSigned(0) + 1);
+    return true;
+  };
+  if (!next("methods", next_method_) || !next("connections", next_connection_)) {
+    return Error{sqlite3_errmsg(db_)};
+  }
   Result<SqlStatement> all = SqlStatement::Prepare(db_, "SELECT id, method, command FROM methods");
   if (!all) return Error{all.error()};
   while (all->Step() == SQLITE_ROW) {
@@ -68,9 +80,10 @@ bool CallRowWriter::MethodId(const CallRecord& call, int64_t& id) {
     return true;
   }
   if (methods_.size() >= kMaxRemembered) methods_.clear();
-  method_.Null().TextOrNull(Plain(call.method, room_b_)).TextOrNull(Plain(call.command, room_c_));
+  id = next_method_;
+  method_.Signed(id).TextOrNull(Plain(call.method, room_b_)).TextOrNull(Plain(call.command, room_c_));
   if (!method_.Run()) return false;
-  id = sqlite3_last_insert_rowid(db_);
+  ++next_method_;
   methods_.emplace(room_a_, id);
   return true;
 }
@@ -88,10 +101,11 @@ bool CallRowWriter::ConnectionId(uint32_t agent, const CallRecord& call, int64_t
   const std::string client_address = FormatAddress(call.client.address);
   const std::string server = FormatEndpoint(call.server);
   const std::string server_address = FormatAddress(call.server.address);
-  connection_.Null().Number(agent).Number(call.connection).Text(client).Text(client_address);
+  id = next_connection_;
+  connection_.Signed(id).Number(agent).Number(call.connection).Text(client).Text(client_address);
   connection_.Text(server).Text(server_address).Number(call.client_known);
   if (!connection_.Text(call.joined_at_start ? "start" : "late").Run()) return false;
-  id = sqlite3_last_insert_rowid(db_);
+  ++next_connection_;
   connections_.emplace(key, id);
   return true;
 }
@@ -235,6 +249,7 @@ bool CallRowWriter::WriteRow(uint64_t call_id, uint32_t agent, int64_t connectio
 bool CallRowWriter::WriteAmendment(uint32_t agent, const CallRecord& amendment) {
   int64_t method = 0;
   if (!MethodId(amendment, method)) return false;
+  amended_ = true;
   amendment_.Number(agent).Number(amendment.connection).Number(amendment.stream).Signed(method);
   return amendment_.Number(static_cast<uint64_t>(amendment.method_from)).Run();
 }

@@ -1,6 +1,6 @@
 // Views for common questions, part of the description in schema.cc. They use no function of ours, so that a
-// plain sqlite3 shows them, too. A file of an earlier build may lack them: what the programs themselves ask
-// does not depend on their being there (QuestionViewSql).
+// plain sqlite3 shows them, too. A file of an earlier build may lack them: programs bring their own (TEMP
+// views).
 //
 // For schema.cc alone.
 #pragma once
@@ -141,7 +141,9 @@ inline constexpr char kAgentProgressView[] =
 
 inline constexpr ColumnDescription kLost[] = {
     {"host", "TEXT", "host that lost something, or that nobody listened at"},
-    {"kind", "TEXT", "kernel_drops, gaps, sequence_gap, late_join, method_unread, message_unread, agent_away, not_captured, …"},
+    {"kind", "TEXT",
+     "kernel_drops, gaps, sequence_gap, late_join, method_unread, agent_away, not_captured, dropped_window, "
+     "…"},
     {"count", "INTEGER", "how many packets, gaps, records, connections, …"},
     {"first_ns", "INTEGER", "from when; null: not known"},
     {"last_ns", "INTEGER", "until when; null: not known"},
@@ -171,9 +173,9 @@ inline constexpr char kLostView[] =
     " UNION ALL SELECT coalesce(a.name, a.agent_key), 'late_join', count(*), NULL, max(j.seen_ns), "
     "'observer',"
     " 'connections that were open before the capture: what was said on them earlier is not known'"
-    " FROM (SELECT n.agent AS agent, n.serial AS serial, min(coalesce(c.req_first_ns, c.resp_first_ns)) AS "
-    "seen_ns"
-    " FROM connections n LEFT JOIN call_rows c ON c.connection = n.id WHERE n.joined = 'late'"
+    " FROM (SELECT n.agent AS agent, n.serial AS serial, min(f.seen_ns) AS seen_ns"
+    " FROM connections n LEFT JOIN (SELECT connection, min(coalesce(req_first_ns, resp_first_ns)) AS seen_ns"
+    " FROM call_rows GROUP BY connection) f ON f.connection = n.id WHERE n.joined = 'late'"
     " GROUP BY n.agent, n.serial) j JOIN agents a ON a.id = j.agent GROUP BY a.id"
     " UNION ALL SELECT host, 'agent_away', 1, last_seen_ns, next_ns, 'collector',"
     " 'the agent ended and was started again; nothing was captured in between'"
@@ -185,8 +187,16 @@ inline constexpr char kLostView[] =
     " iif(kind = 'method_unread', 'calls whose method nobody could name: nothing in them was read',"
     " 'calls with a message that was damaged, too large, or compressed in a way that cannot be read')"
     " FROM report_losses WHERE kind IN ('method_unread', 'message_unread')"
+    " UNION ALL SELECT host, kind, count, NULL, NULL, 'collector',"
+    " 'more than the correlator keeps: the oldest were given up' FROM report_losses"
+    " WHERE host = 'collector' AND substr(kind, 1, 4) = 'cap_'"
     " UNION ALL SELECT text, 'not_captured', 1, NULL, NULL, 'observer',"
     " 'seen from the other side only: no agent listened there' FROM verdict_notes"
-    " WHERE owner = 'report' AND kind = 'not_captured'";
+    " WHERE owner = 'report' AND kind = 'not_captured'"
+    " UNION ALL SELECT 'collector', state || '_window', coalesce(calls, 0), first_ns, last_ns, 'collector',"
+    " iif(state = 'dropped', 'calls that were dropped: ' || reason || '; ' || coalesce(carried, 0) ||"
+    " ' of them were kept for verdicts and routes', 'calls of a file that cannot be read: ' || "
+    "coalesce(reason, state))"
+    " FROM windows WHERE state IN ('dropped', 'damaged', 'missing')";
 
 }  // namespace keytrail

@@ -44,6 +44,11 @@ PreparedReading PrepareReading(sqlite3* db, const std::string& sql, const Readin
 // The words for a statement that would do more than read.
 std::string RefusalText(const std::string& sql, const std::string& refused);
 
+// Runs one reading statement on `db`, unbounded (Store::Query).
+Status RunReading(sqlite3* db, const std::string& sql,
+                  const std::function<void(const Store::QueryColumns&)>& on_columns,
+                  const std::function<bool(const std::vector<Store::QueryValue>&)>& on_row);
+
 // Value i of the row that the statement is at.
 void ReadValue(sqlite3_stmt* statement, int i, Store::QueryValue& value);
 

@@ -1,3 +1,4 @@
+#include "collector/store/folder.h"
 #include "collector/store/store_state.h"
 
 namespace keytrail {
@@ -334,27 +335,37 @@ void ReadRest(ReportReader& in, InvestigationReport& report) {
 
 Status Store::WriteReport(const InvestigationReport& report) {
   State& s = *state_;
-  if (!s.begin.Run()) return s.Failed("cannot write the report");
-  s.in_transaction = true;
-  ReportWriter writer(s.db.get());
+  sqlite3* db = s.folder != nullptr ? s.folder->catalogue() : s.db.get();
+  const auto failed = [&]() -> Error {
+    return s.folder != nullptr ? s.folder->Failed("cannot write the report")
+                               : s.Failed("cannot write the report");
+  };
+  const auto run = [&](const char* sql) {
+    return sqlite3_exec(db, sql, nullptr, nullptr, nullptr) == SQLITE_OK;
+  };
+  if (!run("BEGIN IMMEDIATE")) return failed();
+  ReportWriter writer(db);
   std::string clear;
   for (const char* table : kReportTables) clear += std::string("DELETE FROM ") + table + ";";
-  Status status = s.Execute(clear);
-  if (status.ok()) {
+  Status status = Done{};
+  if (run(clear.c_str())) {
     writer.Verdicts(report);
     writer.Inconclusives(report);
     writer.Rest(report);
-    if (!writer.ok() || !s.commit.Run()) status = s.Failed("cannot write the report");
+    if (writer.ok() && run("COMMIT")) return status;
   }
-  if (!status.ok()) Rollback();
-  s.in_transaction = false;
+  status = failed();
+  (void)run("ROLLBACK");
+  s.seen_data_version = -1;
   return status;
 }
 
 Result<InvestigationReport> Store::ReadReport() {
-  State& s = *state_;
+  const Result<State*> from = state_->Reader();
+  if (!from) return Error{from.error()};
+  State& s = **from;
   // One transaction, so that all of it is of one report while a collector writes the next.
-  const Status begun = s.Execute("BEGIN");
+  const Status begun = s.windows != nullptr ? s.BeginReading() : s.Execute("BEGIN");
   if (!begun.ok()) return Error{begun.error()};
   InvestigationReport report;
   ReportReader reader(s.db.get());

@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
+#include <filesystem>
 
+#include "collector/store/folder.h"
 #include "collector/store/memory_bound.h"
 #include "collector/store/reading.h"
 #include "collector/store/store_state.h"
@@ -203,6 +205,11 @@ SqlOutcome Sandbox::Run(const SqlQuestion& question, const ColumnVisitor& on_col
   s.begun_ns = SteadyNs();
   s.max_time_ns = question.max_time_ns;
   s.late = false;
+  const ReadScope scope(*s.store->state_);
+  if (!scope.status().ok()) {
+    if (s.cancelled) return {End::kCancelled, "cancelled"};
+    return {End::kEnvironment, scope.status().error()};
+  }
   sqlite3_progress_handler(s.db, kOperationsPerLook, State::OnProgress, &s);
   SqlOutcome outcome;
   {
@@ -239,7 +246,9 @@ size_t FirstStatement(std::string_view sql) {
   return 0;
 }
 
-Result<bool> FoldLog(const std::string& path) {
+namespace {
+
+Result<bool> FoldOne(const std::string& path) {
   sqlite3* opened = nullptr;
   const int code =
       sqlite3_open_v2(path.c_str(), &opened, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX, nullptr);
@@ -256,6 +265,19 @@ Result<bool> FoldLog(const std::string& path) {
   if (folded == SQLITE_BUSY || folded == SQLITE_LOCKED) return false;
   if (folded != SQLITE_OK) return failed();
   return true;
+}
+
+}  // namespace
+
+Result<bool> FoldLog(const std::string& path) {
+  bool all = true;
+  for (const std::string& file : FilesOf(path)) {
+    const Result<bool> folded = FoldOne(file);
+    // A window may have been dropped meanwhile.
+    if (!folded && (file == path || std::filesystem::exists(file))) return folded;
+    all = all && folded.ok() && *folded;
+  }
+  return all;
 }
 
 }  // namespace keytrail

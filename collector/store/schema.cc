@@ -1,5 +1,8 @@
 #include "collector/store/schema.h"
 
+#include <algorithm>
+#include <cctype>
+#include <iterator>
 #include <string_view>
 
 #include "collector/store/question_views.h"
@@ -274,6 +277,24 @@ constexpr ColumnDescription kLosses[] = {
     {"last_ns", kInt, "until when"},
 };
 
+constexpr ColumnDescription kWindows[] = {
+    {"number", kKey, "number of the window; windows follow each other in time and in calls.id"},
+    {"file", kTextNotNull, "its file, beside this one"},
+    {"state", kTextNotNull,
+     "live: being written; closed: complete, its indexes are being made; sealed: indexed; dropped: too old, "
+     "or "
+     "too much; damaged: set aside; missing: its file is gone"},
+    {"first_call_id", kIntNotNull, "its calls have numbers from here on"},
+    {"last_call_id", kInt, "... up to here; null: being written, or not known"},
+    {"first_ns", kIntNotNull, "when it was begun, by the collector's clock"},
+    {"last_ns", kInt, "its last commit; null: being written, or not known"},
+    {"calls", kInt, "calls in it; null: being written, or not known"},
+    {"bytes", kInt, "size of its file; null: being written"},
+    {"ended_ns", kInt, "when it was dropped or set aside"},
+    {"carried", kInt, "calls of it that were kept when it was dropped"},
+    {"reason", kText, "why it is gone"},
+};
+
 constexpr ColumnDescription kVerdicts[] = {
     {"id", kKey, "number of the verdict"},
     {"component", kTextNotNull, "tidb, pd or tikv: who stated a wrong range first"},
@@ -382,7 +403,8 @@ constexpr ColumnDescription kReportLosses[] = {
 
 constexpr ColumnDescription kAbout[] = {
     {"name", "TEXT PRIMARY KEY NOT NULL",
-     "calls, unread, routed_requests, statements, regions, complaints: how many the last report is about"},
+     "calls, unread, routed_requests, statements, regions, complaints: how many the last report is about; "
+     "part: catalogue or window, of one that has its calls in several files"},
     {"value", kTextNotNull, "its value"},
 };
 
@@ -456,6 +478,8 @@ constexpr TableDescription kSchema[] = {
     {"record_batches", "the records as they arrived, for reading them again", kRecordBatches, "", false,
      nullptr},
     {"losses", "what agents could not tell", kLosses, "", false, nullptr},
+    {"windows", "the files that calls are in, and those that are gone; empty: all is in this one", kWindows,
+     "", false, nullptr},
     {"verdicts", "who is wrong", kVerdicts, "", false, nullptr},
     {"inconclusive", "wrong ranges of which nobody can be told guilty", kInconclusive, "", false, nullptr},
     {"verdict_notes", "what weakens a verdict, or is missing for one", kVerdictNotes,
@@ -501,29 +525,70 @@ std::span<const TableDescription> DatabaseSchema() {
   return kSchema;
 }
 
-std::string QuestionViewSql(const char* name) {
-  for (const TableDescription& table : kSchema) {
-    if (table.view != nullptr && std::string_view(table.name) == name) return table.view;
-  }
-  return {};
+bool IsWindowed(const TableDescription& table) {
+  static constexpr std::string_view kNames[] = {"methods", "connections",    "call_rows",  "amendments",
+                                                "calls",   "call_keys",      "routes",     "asked_regions",
+                                                "errors",  "record_batches", "statements", "losses",
+                                                "lookups", "call_errors",    "requests"};
+  return std::find(std::begin(kNames), std::end(kNames), table.name) != std::end(kNames);
 }
 
-std::string CreationSql() {
-  std::string sql;
-  for (const TableDescription& table : kSchema) {
-    if (table.view != nullptr) {
-      sql += std::string("CREATE VIEW ") + table.name + " AS " + table.view + ";\n";
+std::string PartOf(const TableDescription& table, const std::string& schema) {
+  if (table.view == nullptr) return schema + "." + table.name;
+  // Each name behind FROM and JOIN gets its schema; a view in a view is written out.
+  std::string out = "(";
+  const std::string_view sql = table.view;
+  bool names_source = false;
+  for (size_t at = 0; at < sql.size();) {
+    if (sql[at] == '\'') {
+      const size_t end = sql.find('\'', at + 1) + 1;
+      out += sql.substr(at, end - at);
+      at = end;
       continue;
     }
-    sql += std::string("CREATE TABLE ") + table.name + " (";
-    const char* comma = "";
-    for (const ColumnDescription& column : table.columns) {
-      sql += std::string(comma) + "\"" + column.name + "\" " + column.type;
-      comma = ", ";
+    size_t end = at;
+    while (end < sql.size() && (std::isalnum(static_cast<unsigned char>(sql[end])) != 0 || sql[end] == '_'))
+      ++end;
+    if (end == at) {
+      names_source = names_source && sql[at] == ' ';
+      out += sql[at++];
+      continue;
     }
-    sql +=
-        std::string(table.constraints) + ") STRICT" + (table.without_rowid ? ", WITHOUT ROWID" : "") + ";\n";
+    const std::string_view word = sql.substr(at, end - at);
+    const auto source = std::find_if(std::begin(kSchema), std::end(kSchema),
+                                     [&](const TableDescription& t) { return t.name == word; });
+    if (names_source && source != std::end(kSchema)) {
+      out += PartOf(*source, schema);
+      // `FROM calls c` goes on with its alias, `FROM calls` needs one.
+      if (source->view != nullptr && (end == sql.size() || sql[end] != ' '))
+        out += " AS " + std::string(word);
+    } else {
+      out += word;
+    }
+    names_source = word == "FROM" || word == "JOIN";
+    at = end;
   }
+  return out + ")";
+}
+
+namespace {
+
+std::string ViewSql(const TableDescription& view) {
+  return std::string("CREATE VIEW ") + view.name + " AS " + view.view + ";\n";
+}
+
+std::string TableSql(const TableDescription& table) {
+  std::string sql = std::string("CREATE TABLE ") + table.name + " (";
+  const char* comma = "";
+  for (const ColumnDescription& column : table.columns) {
+    sql += std::string(comma) + "\"" + column.name + "\" " + column.type;
+    comma = ", ";
+  }
+  return sql + table.constraints + ") STRICT" + (table.without_rowid ? ", WITHOUT ROWID" : "") + ";\n";
+}
+
+std::string DocumentationSql() {
+  std::string sql;
   for (const TableDescription& table : kSchema) {
     sql += "INSERT INTO columns VALUES (" + Quoted(table.name) + ", NULL, " +
            (table.view != nullptr ? "'view'" : "'table'") + ", " + Quoted(table.meaning) + ");\n";
@@ -533,9 +598,53 @@ std::string CreationSql() {
              Quoted(type.substr(0, type.find(' ')).c_str()) + ", " + Quoted(column.meaning) + ");\n";
     }
   }
-  sql += "PRAGMA application_id = " + std::to_string(kApplicationId) + ";\n";
-  sql += "PRAGMA user_version = " + std::to_string(kSchemaVersion) + ";\n";
   return sql;
+}
+
+std::string VersionSql() {
+  return "PRAGMA application_id = " + std::to_string(kApplicationId) +
+         ";\nPRAGMA user_version = " + std::to_string(kSchemaVersion) + ";\n";
+}
+
+// A partial index serves `=` and ranges, and leaves out the rows that have no value.
+constexpr const char* kSealedIndexes[] = {
+    "CREATE INDEX IF NOT EXISTS call_rows_time ON call_rows (req_first_ns)",
+    "CREATE INDEX IF NOT EXISTS call_rows_region ON call_rows (region_id) WHERE region_id IS NOT NULL",
+    "CREATE INDEX IF NOT EXISTS call_rows_start_ts ON call_rows (start_ts) WHERE start_ts IS NOT NULL",
+    "CREATE INDEX IF NOT EXISTS call_rows_commit_ts ON call_rows (commit_ts) WHERE commit_ts IS NOT NULL",
+    "CREATE INDEX IF NOT EXISTS call_rows_sql_connection ON call_rows (sql_connection)"
+    " WHERE sql_connection IS NOT NULL",
+    "CREATE INDEX IF NOT EXISTS routes_region ON routes (region_id)",
+    "CREATE INDEX IF NOT EXISTS asked_regions_region ON asked_regions (region_id)",
+    "CREATE INDEX IF NOT EXISTS connections_serial ON connections (agent, serial)",
+    "CREATE INDEX IF NOT EXISTS statements_region ON statements (region_id)",
+    "CREATE INDEX IF NOT EXISTS errors_region ON errors (region_id) WHERE region_id IS NOT NULL",
+};
+
+}  // namespace
+
+const char* const kLiveIndexSql =
+    "CREATE INDEX IF NOT EXISTS statements_region ON statements (region_id);"
+    "CREATE INDEX IF NOT EXISTS errors_region ON errors (region_id) WHERE region_id IS NOT NULL;";
+const std::span<const char* const> kSealedIndexSql(kSealedIndexes);
+
+std::string CreationSql() {
+  std::string sql;
+  for (const TableDescription& table : kSchema)
+    sql += table.view != nullptr ? ViewSql(table) : TableSql(table);
+  return sql + DocumentationSql() + VersionSql();
+}
+
+std::string UpgradeSql() {
+  std::string sql = "DELETE FROM columns;\n";
+  for (const TableDescription& table : kSchema) {
+    if (table.view != nullptr) {
+      sql += std::string("DROP VIEW IF EXISTS ") + table.name + ";\n" + ViewSql(table);
+    } else if (std::string_view(table.name) == "windows") {
+      sql += TableSql(table);
+    }
+  }
+  return sql + DocumentationSql() + VersionSql();
 }
 
 }  // namespace keytrail

@@ -12,9 +12,10 @@ namespace keytrail {
 
 // PRAGMA application_id: "KTRL". Says that a file is ours.
 inline constexpr int64_t kApplicationId = 0x4B54524C;
-// PRAGMA user_version. Raised with every change of a table; an older file is not read by a newer version
-// unless there is code for it, a newer file never.
-inline constexpr int64_t kSchemaVersion = 2;
+// PRAGMA user_version. Raised with every change of a table; a newer file is never read. An older one is, from
+// kOldestSchemaVersion on: version 3 added the table `windows`.
+inline constexpr int64_t kSchemaVersion = 3;
+inline constexpr int64_t kOldestSchemaVersion = 2;
 
 struct ColumnDescription {
   const char* name;
@@ -33,11 +34,18 @@ struct TableDescription {
 
 std::span<const TableDescription> DatabaseSchema();
 
-// The SELECT of a view, for `WITH name AS (…)`: a file of an earlier build may have an older one or none.
-// Empty if there is no such view.
-std::string QuestionViewSql(const char* name);
+// Tables and views of which each window has its own part. A row of such a view comes from one window alone.
+bool IsWindowed(const TableDescription& table);
+// SELECT or name of the part of `table` that lies in `schema`, to stand behind FROM.
+std::string PartOf(const TableDescription& table, const std::string& schema);
 
 // All statements that make an empty database ours, `columns` included.
 std::string CreationSql();
+// All that bring a database of kOldestSchemaVersion to this one.
+std::string UpgradeSql();
+
+// Indexes that are made at once, because their rows are few; and those of a window that is written no more.
+extern const char* const kLiveIndexSql;
+extern const std::span<const char* const> kSealedIndexSql;
 
 }  // namespace keytrail

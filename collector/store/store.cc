@@ -1,17 +1,26 @@
 #include "collector/store/store.h"
 
+#include <algorithm>
+#include <cerrno>
 #include <chrono>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
 
+#include "collector/store/folder.h"
 #include "collector/store/memory_bound.h"
+#include "collector/store/reading.h"
 #include "collector/store/schema.h"
 #include "collector/store/store_state.h"
 #include "common/limits.h"
 #include "common/plain_text.h"
 
 namespace keytrail {
+
+// A larger checkpoint interval than SQLite's 1,000 pages: the same pages are written over and over.
+const char* const kWritingPragmas =
+    "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA wal_autocheckpoint = 4000;"
+    "PRAGMA cache_size = -32768; PRAGMA temp_store = MEMORY;";
 
 namespace {
 
@@ -21,22 +30,8 @@ int64_t WallClockNs() {
       .count();
 }
 
-// A path as a URI's path: SQLite reads %XX, ? and # in it.
-std::string ImmutableUri(const std::string& path) {
-  std::string uri = "file:";
-  for (char c : path) {
-    if (c == '%' || c == '?' || c == '#') {
-      char hex[4];
-      std::snprintf(hex, sizeof hex, "%%%02X", static_cast<unsigned>(c));
-      uri += hex;
-    } else {
-      uri += c;
-    }
-  }
-  return uri + "?immutable=1";
-}
+}  // namespace
 
-// SQLite takes a file that is shorter than its header for an empty database, and would overwrite it.
 bool IsOtherFile(const std::string& path) {
   static constexpr std::string_view kMagic("SQLite format 3\0", 16);
   std::error_code ignored;
@@ -48,14 +43,17 @@ bool IsOtherFile(const std::string& path) {
   return !got.empty() && got != kMagic;
 }
 
-}  // namespace
-
 Error Store::State::Failed(const std::string& doing) const {
   std::string text = "database '" + path + "': " + doing + ": ";
   if (!db) return Error{text + "out of memory"};
   text += sqlite3_errmsg(db.get());
   const int system = sqlite3_system_errno(db.get());
   const int code = sqlite3_errcode(db.get()) & 0xFF;
+  // The same words whatever was being done: they are told once.
+  if (code == SQLITE_FULL || (code == SQLITE_IOERR && system == ENOSPC)) {
+    return Error{"database '" + path +
+                 "': the disk is full; nothing is taken until there is room, agents keep what they have"};
+  }
   if (system != 0 && (code == SQLITE_CANTOPEN || code == SQLITE_IOERR || code == SQLITE_FULL)) {
     text += std::string(" (") + std::strerror(system) + ")";
   }
@@ -96,7 +94,9 @@ Status Store::State::CheckOurs() {
   const Result<int64_t> application = Number("PRAGMA application_id");
   const Result<int64_t> version = Number("PRAGMA user_version");
   if (!application || !version) return Failed("cannot read");
-  if (*application == kApplicationId && *version == kSchemaVersion) return Done{};
+  if (*application == kApplicationId && *version >= kOldestSchemaVersion && *version <= kSchemaVersion) {
+    return Done{};
+  }
   if (*tables == 0 && *application == 0 && *version == 0 && !read_only) return Done{};
   const std::string where = "database '" + path + "' ";
   if (*application != kApplicationId) return Error{where + "was not written by keytrail"};
@@ -108,6 +108,14 @@ Status Store::State::CheckOurs() {
                "), which this one cannot read"};
 }
 
+// A file of an earlier layout gets what it lacks.
+Status Store::State::Upgrade() {
+  const Result<int64_t> version = Number("PRAGMA user_version");
+  if (!version) return Error{version.error()};
+  if (*version == kSchemaVersion) return Done{};
+  return Execute("BEGIN IMMEDIATE;" + UpgradeSql() + "COMMIT;");
+}
+
 Status Store::State::PrepareWriting() {
   const struct {
     SqlStatement* statement;
@@ -117,8 +125,15 @@ Status Store::State::PrepareWriting() {
       {&commit, "COMMIT"},
       {&rollback, "ROLLBACK"},
       {&add_batch, "INSERT INTO record_batches VALUES (?, ?, ?, ?, ?)"},
-      {&add_loss, "INSERT INTO losses VALUES (NULL, ?, ?, ?, ?, ?)"},
-      {&move_agent, "UPDATE agents SET last_sequence = ?, last_seen_ns = ? WHERE id = ?"},
+      {&add_loss, "INSERT INTO losses VALUES (?, ?, ?, ?, ?, ?)"},
+      // In a window the agent's first commit brings its row along.
+      {&move_agent,
+       folder == nullptr
+           ? "UPDATE agents SET last_sequence = ?2, last_seen_ns = ?3 WHERE id = ?1"
+           : "INSERT INTO agents (id, last_sequence, last_seen_ns, agent_key, epoch, name, role,"
+             " hostname, version, input, first_seen_ns) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9,"
+             " ?10, ?3) ON CONFLICT (id) DO UPDATE SET last_sequence = ?2, last_seen_ns = ?3,"
+             " name = ?6, role = ?7"},
       {&data_version, "PRAGMA data_version"},
   };
   for (const auto& s : kStatements) {
@@ -131,9 +146,22 @@ Status Store::State::PrepareWriting() {
   return Done{};
 }
 
+void Store::State::ForgetStatements() {
+  for (SqlStatement* s : {&begin, &commit, &rollback, &add_batch, &add_loss, &move_agent, &data_version}) {
+    *s = SqlStatement();
+  }
+  writer = CallRowWriter();
+  seen_data_version = -1;
+}
+
+Store::State::State() : clock(WallClockNs) {}
+Store::State::~State() = default;
+
 Store::Store() : state_(std::make_unique<State>()) {}
 Store::~Store() {
   if (state_->in_transaction) Rollback();
+  // The window's connection and its statements go before the thread that makes indexes.
+  state_->ForgetStatements();
 }
 
 Result<std::unique_ptr<Store>> Store::Open(const std::string& path) {
@@ -146,17 +174,16 @@ Result<std::unique_ptr<Store>> Store::Open(const std::string& path) {
   if (sqlite3_db_readonly(s.db.get(), "main") == 1) {
     return Error{"database '" + path + "' is not writable"};
   }
-  // A larger checkpoint interval than SQLite's 1,000 pages: the same pages are written over and over.
-  status = s.Execute(
-      "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA wal_autocheckpoint = 4000;"
-      "PRAGMA cache_size = -32768; PRAGMA temp_store = MEMORY;");
+  status = s.Execute(kWritingPragmas);
   if (!status.ok()) return Error{status.error()};
   const Result<int64_t> application = s.Number("PRAGMA application_id");
   if (!application) return Error{application.error()};
-  if (*application != kApplicationId) {
-    status = s.Execute("BEGIN IMMEDIATE;" + CreationSql() + "COMMIT;");
-    if (!status.ok()) return Error{status.error()};
-  }
+  status = *application == kApplicationId ? s.Upgrade()
+                                          : s.Execute("BEGIN IMMEDIATE;" + CreationSql() + "COMMIT;");
+  if (!status.ok()) return Error{status.error()};
+  const Result<int64_t> parts = s.Number("SELECT count(*) FROM about WHERE name = 'part'");
+  if (!parts) return Error{parts.error()};
+  if (*parts != 0) return Error{"database '" + path + "' is one of several files of a collector's folder"};
   status = s.PrepareWriting();
   if (!status.ok()) return Error{status.error()};
   return store;
@@ -164,17 +191,7 @@ Result<std::unique_ptr<Store>> Store::Open(const std::string& path) {
 
 Result<std::unique_ptr<Store>> Store::OpenReadOnly(const std::string& path) {
   std::unique_ptr<Store> store(new Store);
-  State& s = *store->state_;
-  s.path = path;
-  s.read_only = true;
-  Status status = s.OpenFile(path, SQLITE_OPEN_READONLY);
-  if (!status.ok()) return Error{status.error()};
-  status = s.CheckOurs();
-  if (!status.ok() && (sqlite3_errcode(s.db.get()) & 0xFF) == SQLITE_CANTOPEN) {
-    // WAL needs a file beside the database, which a read-only medium does not give; nobody writes there then.
-    const Status again = s.OpenFile(ImmutableUri(path), SQLITE_OPEN_READONLY | SQLITE_OPEN_URI);
-    if (again.ok()) status = s.CheckOurs();
-  }
+  const Status status = store->state_->OpenToRead(path);
   if (!status.ok()) return Error{status.error()};
   return store;
 }
@@ -193,31 +210,40 @@ Result<AgentRow> Store::RegisterAgent(const std::string& agent_key, const std::s
 
 Result<AgentRow> Store::RegisterAgent(const AgentRow& agent) {
   State& s = *state_;
+  sqlite3* db = s.folder != nullptr ? s.folder->catalogue() : s.db.get();
+  const auto failed = [&]() -> Error {
+    return s.folder != nullptr ? s.folder->Failed("cannot add an agent") : s.Failed("cannot add an agent");
+  };
   Result<SqlStatement> statement = SqlStatement::Prepare(
-      s.db.get(),
+      db,
       "INSERT INTO agents (agent_key, epoch, name, role, hostname, version, input, first_seen_ns, "
       "last_seen_ns,"
       " last_sequence) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?8, 0) ON CONFLICT (agent_key, epoch) DO "
       "UPDATE"
       " SET name = ?3, role = ?4, hostname = ?5, version = ?6, input = ?7, last_seen_ns = ?8"
       " RETURNING id, last_sequence");
-  if (!statement) return s.Failed("cannot add an agent");
+  if (!statement) return failed();
   statement->Text(agent.agent_key).Number(agent.epoch).TextOrNull(agent.name).TextOrNull(agent.role);
   statement->TextOrNull(agent.hostname).TextOrNull(agent.version).TextOrNull(agent.input);
-  if (statement->Signed(WallClockNs()).Step() != SQLITE_ROW) return s.Failed("cannot add an agent");
+  if (statement->Signed(s.clock()).Step() != SQLITE_ROW) return failed();
   AgentRow row = agent;
   row.id = static_cast<uint32_t>(statement->ColumnNumber(0));
   row.last_sequence = statement->ColumnNumber(1);
-  if (statement->Step() != SQLITE_DONE) return s.Failed("cannot add an agent");
+  if (statement->Step() != SQLITE_DONE) return failed();
+  if (s.folder != nullptr) row.last_sequence = s.folder->Registered(row);
   return row;
 }
 
 Result<std::vector<AgentRow>> Store::Agents() {
+  const Result<State*> from = state_->Reader();
+  if (!from) return Error{from.error()};
+  const ReadScope scope(**from);
+  if (!scope.status().ok()) return Error{scope.status().error()};
   Result<SqlStatement> statement =
-      SqlStatement::Prepare(state_->db.get(),
+      SqlStatement::Prepare((*from)->db.get(),
                             "SELECT id, agent_key, name, role, epoch, last_sequence, hostname, version, "
                             "input FROM agents ORDER BY id");
-  if (!statement) return state_->Failed("cannot read agents");
+  if (!statement) return (*from)->Failed("cannot read agents");
   std::vector<AgentRow> rows;
   int code = 0;
   while ((code = statement->Step()) == SQLITE_ROW) {
@@ -232,7 +258,7 @@ Result<std::vector<AgentRow>> Store::Agents() {
     row.version = statement->ColumnText(7);
     row.input = statement->ColumnText(8);
   }
-  if (code != SQLITE_DONE) return state_->Failed("cannot read agents");
+  if (code != SQLITE_DONE) return (*from)->Failed("cannot read agents");
   return rows;
 }
 
@@ -246,8 +272,11 @@ Status Store::State::ReloadAfterOthers() {
   if (version == seen_data_version) return Done{};
   const Result<int64_t> last = Number("SELECT coalesce(max(id), 0) FROM call_rows");
   if (!last) return Error{last.error()};
-  next_call_id = static_cast<uint64_t>(*last) + 1;
-  const Status loaded = writer.Reload();
+  next_call_id = std::max(first_id, static_cast<uint64_t>(*last) + 1);
+  const Result<int64_t> last_loss = Number("SELECT coalesce(max(id), 0) FROM losses");
+  if (!last_loss) return Error{last_loss.error()};
+  next_loss_id = std::max(next_loss_id, *last_loss + 1);
+  const Status loaded = writer.Reload(static_cast<int64_t>(first_id));
   if (!loaded.ok()) return Failed("cannot read");
   seen_data_version = version;
   return Done{};
@@ -255,6 +284,10 @@ Status Store::State::ReloadAfterOthers() {
 
 Status Store::Begin() {
   State& s = *state_;
+  if (s.folder != nullptr) {
+    const Status ready = s.folder->Tend(s, true);
+    if (!ready.ok()) return ready;
+  }
   if (!s.begin.Run()) return s.Failed("cannot begin a transaction");
   s.in_transaction = true;
   const Status reloaded = s.ReloadAfterOthers();
@@ -291,25 +324,33 @@ Status Store::AddLoss(uint32_t agent, const std::string& kind, uint64_t count, i
                       int64_t last_ns) {
   SqlStatement& s = state_->add_loss;
   const std::string plain_kind = PlainText(kind);
-  s.Number(agent).Text(plain_kind).Number(count);
+  s.Signed(state_->next_loss_id).Number(agent).Text(plain_kind).Number(count);
   for (int64_t t : {first_ns, last_ns}) s.NumberOrNull(t != 0, static_cast<uint64_t>(t));
   if (!s.Run()) return state_->Failed("cannot write a loss");
+  ++state_->next_loss_id;
   return Done{};
 }
 
 Status Store::Commit(uint32_t agent, uint64_t sequence) {
   State& s = *state_;
-  if (!s.WriteRecords() || !s.move_agent.Number(sequence).Signed(WallClockNs()).Number(agent).Run() ||
-      !s.commit.Run()) {
-    return s.Failed("cannot commit");
+  if (!s.WriteRecords()) return s.Failed("cannot commit");
+  const AgentRow* row = s.folder != nullptr ? s.folder->AgentOf(agent) : nullptr;
+  if (s.folder != nullptr && row == nullptr) return Error{"agent " + std::to_string(agent) + " is not known"};
+  s.move_agent.Number(agent).Number(sequence).Signed(s.clock());
+  if (row != nullptr) {
+    s.move_agent.Text(row->agent_key).Number(row->epoch).TextOrNull(row->name).TextOrNull(row->role);
+    s.move_agent.TextOrNull(row->hostname).TextOrNull(row->version).TextOrNull(row->input);
   }
+  if (!s.move_agent.Run() || !s.commit.Run()) return s.Failed("cannot commit");
   s.in_transaction = false;
+  if (s.folder != nullptr) s.folder->Committed(agent, sequence, s.writer.TakeAmended());
   return Done{};
 }
 
 void Store::Rollback() {
   State& s = *state_;
   (void)s.records.Finish();
+  if (s.folder != nullptr) s.folder->NoteFailure(sqlite3_errcode(s.db.get()));
   // After a full disk SQLite has rolled back by itself, and this fails: that is well.
   (void)s.rollback.Run();
   s.in_transaction = false;
@@ -318,9 +359,8 @@ void Store::Rollback() {
 
 // ---------------------------------------------------------------------------------------------------------
 
-Status Store::ForEachCall(
-    const std::function<void(uint32_t agent, uint64_t call_id, const CallRecord&)>& visit) {
-  State& s = *state_;
+Status VisitRecords(Store::State& s,
+                    const std::function<void(uint32_t agent, uint64_t call_id, const CallRecord&)>& visit) {
   Result<SqlStatement> batches = SqlStatement::Prepare(
       s.db.get(), "SELECT first_call_id, agent, size, payload FROM record_batches ORDER BY first_call_id");
   if (!batches) return s.Failed("cannot read records");
@@ -347,10 +387,22 @@ Status Store::ForEachCall(
   return Done{};
 }
 
+Status Store::ForEachCall(
+    const std::function<void(uint32_t agent, uint64_t call_id, const CallRecord&)>& visit) {
+  if (state_->folder != nullptr) return state_->folder->ForEachCall(*state_, visit);
+  const ReadScope scope(*state_);
+  if (!scope.status().ok()) return scope.status();
+  return VisitRecords(*state_, visit);
+}
+
 Status Store::ForEachLoss(const std::function<void(const LossRow&)>& visit) {
+  const Result<State*> from = state_->Reader();
+  if (!from) return Error{from.error()};
+  const ReadScope scope(**from);
+  if (!scope.status().ok()) return scope.status();
   Result<SqlStatement> losses = SqlStatement::Prepare(
-      state_->db.get(), "SELECT agent, kind, count, first_ns, last_ns FROM losses ORDER BY id");
-  if (!losses) return state_->Failed("cannot read losses");
+      (*from)->db.get(), "SELECT agent, kind, count, first_ns, last_ns FROM losses ORDER BY id");
+  if (!losses) return (*from)->Failed("cannot read losses");
   int code = 0;
   while ((code = losses->Step()) == SQLITE_ROW) {
     LossRow row;
@@ -361,14 +413,39 @@ Status Store::ForEachLoss(const std::function<void(const LossRow&)>& visit) {
     row.last_ns = losses->ColumnSigned(4);
     visit(row);
   }
-  if (code != SQLITE_DONE) return state_->Failed("cannot read losses");
+  if (code != SQLITE_DONE) return (*from)->Failed("cannot read losses");
   return Done{};
 }
 
 Result<uint64_t> Store::CallCount() {
-  const Result<int64_t> count = state_->Number("SELECT count(*) FROM call_rows");
+  const Result<State*> from = state_->Reader();
+  if (!from) return Error{from.error()};
+  const ReadScope scope(**from);
+  if (!scope.status().ok()) return Error{scope.status().error()};
+  const Result<int64_t> count = (*from)->Number("SELECT count(*) FROM call_rows");
   if (!count) return Error{count.error()};
   return static_cast<uint64_t>(*count);
+}
+
+Status Store::Query(const std::string& sql, const std::function<void(const QueryColumns&)>& on_columns,
+                    const std::function<bool(const std::vector<QueryValue>&)>& on_row) {
+  const Result<State*> from = state_->Reader();
+  if (!from) return Error{from.error()};
+  const ReadScope scope(**from);
+  if (!scope.status().ok()) return scope.status();
+  return RunReading((*from)->db.get(), sql, on_columns, on_row);
+}
+
+void Store::Maintain() {
+  if (state_->folder != nullptr && !state_->in_transaction) (void)state_->folder->Tend(*state_, false);
+}
+
+std::vector<std::string> Store::TakeNotices() {
+  return state_->folder != nullptr ? state_->folder->TakeNotices() : std::vector<std::string>();
+}
+
+void Store::WaitForIndexes() {
+  if (state_->folder != nullptr) state_->folder->WaitForIndexes();
 }
 
 }  // namespace keytrail

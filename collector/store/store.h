@@ -1,7 +1,9 @@
-// The database: one SQLite file (STRICT tables, WAL). The only room that includes sqlite3.h.
+// The database: one SQLite file (STRICT tables, WAL), or a folder with a catalogue and a file for each window
+// of time (README.md). The only room that includes sqlite3.h.
 //
-// One writer thread per Store. An agent's progress moves in the same transaction as its rows, so a batch is
-// stored exactly once however often it arrives. A Store opened read-only never writes.
+// One writer thread per Store; a folder has one writer at all, and one thread of its own that makes indexes.
+// An agent's progress moves in the same transaction as its rows, so a batch is stored exactly once however
+// often it arrives. A Store opened read-only never writes.
 #pragma once
 
 #include <cstdint>
@@ -12,6 +14,7 @@
 
 #include "collector/correlate/report_model.h"
 #include "common/call_record.h"
+#include "common/limits.h"
 #include "common/record_codec.h"
 #include "common/result.h"
 
@@ -39,6 +42,14 @@ struct LossRow {
   int64_t last_ns = 0;
 };
 
+// How a folder is kept. Time is that of the collector's arrival clock.
+struct FolderOptions {
+  int64_t keep_age_ns = limits::kDefaultKeepAgeNs;
+  uint64_t keep_bytes = limits::kDefaultKeepBytes;  // all files of calls together
+  bool check = false;                               // read every page of every file at the start
+  std::function<int64_t()> clock;                   // ns since 1970; empty: the system's
+};
+
 class Sandbox;
 
 class Store {
@@ -46,7 +57,11 @@ class Store {
   ~Store();
   // Creates the file and its tables if need be; ":memory:" for tests. Error: path and reason.
   static Result<std::unique_ptr<Store>> Open(const std::string& path);
-  // A database that lies on a read-only medium can be read too.
+  // Takes what lies in `folder`: makes a new catalogue, adopts a database of an earlier layout, repairs what
+  // a crash left between two files, and sets damaged files aside (Notices tell). Error: path and reason;
+  // another collector writes there, the disk is not writable, a file is of a newer version.
+  static Result<std::unique_ptr<Store>> OpenFolder(const std::string& folder, const FolderOptions& options);
+  // `path` is a database, a folder, or its catalogue. One that lies on a read-only medium can be read too.
   static Result<std::unique_ptr<Store>> OpenReadOnly(const std::string& path);
 
   // Finds or adds the row of (agent_key, epoch); a new one starts at sequence 0. Sets the rest of `agent`
@@ -64,6 +79,14 @@ class Store {
   Status AddLoss(uint32_t agent, const std::string& kind, uint64_t count, int64_t first_ns, int64_t last_ns);
   Status Commit(uint32_t agent, uint64_t sequence);
   void Rollback();
+
+  // Of a folder: begins a new window and drops old ones when it is time; call it about every second, outside
+  // of a transaction. Begin() does so, too. Cheap if there is nothing to do.
+  void Maintain();
+  // What people should know of files that were dropped, set aside or adopted since the last call: sentences.
+  std::vector<std::string> TakeNotices();
+  // Waits until the complete windows have their indexes, for tests.
+  void WaitForIndexes();
 
   // Replaces verdicts, evidence and hosts by those of `report`, in one transaction.
   Status WriteReport(const InvestigationReport& report);
@@ -91,11 +114,20 @@ class Store {
   Status Query(const std::string& sql, const std::function<void(const QueryColumns&)>& on_columns,
                const std::function<bool(const std::vector<QueryValue>&)>& on_row);
 
+  struct State;  // of this room
+
  private:
   friend class Sandbox;
+  friend Status BackUp(const std::string& from, const std::string& to);
   Store();
-  struct State;
   std::unique_ptr<State> state_;
 };
+
+// Copies the database or folder `from` into the new file `to`, in one consistent state, beside its writer.
+// Error: path and reason; `to` is not there then.
+Status BackUp(const std::string& from, const std::string& to);
+
+// Bytes of the logs (WAL) of a database, or of all files of a folder's catalogue.
+uint64_t LogBytes(const std::string& path);
 
 }  // namespace keytrail

@@ -2,6 +2,7 @@
 // BatchCommands). Items are records; socket_to_commit is the whole way from Submit() to the acknowledgement.
 
 #include <benchmark/benchmark.h>
+#include <sqlite3.h>
 
 #include <atomic>
 #include <deque>
@@ -9,6 +10,7 @@
 
 #include "agent/ship/shipper.h"
 #include "collector/receive/receiver.h"
+#include "collector/store/schema.h"
 #include "collector/store/store.h"
 #include "common/crc32c.h"
 #include "common/limits.h"
@@ -118,6 +120,90 @@ void StoreBatches(benchmark::State& state) {
 }
 BENCHMARK(StoreBatches)->Unit(benchmark::kMillisecond)->MinTime(3);
 
+constexpr int kPlainBatches = 20;
+
+// The rows that a Store makes of some batches, inserted by nothing but prepared statements, in as many
+// transactions and with the same settings: what SQLite gives at best on this machine.
+void PlainInserts(benchmark::State& state) {
+  const ScratchDir dir;
+  {
+    std::unique_ptr<Store> store = Must(Store::Open(dir / "rows.db"));
+    const uint32_t agent = store->RegisterAgent("bench", "", "", 1)->id;
+    for (uint64_t sequence = 1; sequence <= kPlainBatches; ++sequence) {
+      (void)store->Begin();
+      for (const OwnedRecord& record : OneBatch().all()) (void)store->Add(agent, record.call);
+      (void)store->Commit(agent, sequence);
+    }
+  }
+  struct Rows {
+    const TableDescription* table;
+    std::vector<std::vector<sqlite3_value*>> values;
+  };
+  std::vector<Rows> all;
+  sqlite3* db = nullptr;
+  sqlite3_open((dir / "rows.db").c_str(), &db);
+  for (const TableDescription& table : DatabaseSchema()) {
+    if (table.view != nullptr || std::string_view(table.name) == "columns") continue;
+    Rows& rows = all.emplace_back(Rows{&table, {}});
+    sqlite3_stmt* read = nullptr;
+    sqlite3_prepare_v2(db, (std::string("SELECT * FROM ") + table.name).c_str(), -1, &read, nullptr);
+    while (sqlite3_step(read) == SQLITE_ROW) {
+      auto& row = rows.values.emplace_back();
+      for (int i = 0; i < sqlite3_column_count(read); ++i) {
+        row.push_back(sqlite3_value_dup(sqlite3_column_value(read, i)));
+      }
+    }
+    sqlite3_finalize(read);
+  }
+  sqlite3_close(db);
+  int file = 0;
+  for (auto _ : state) {
+    state.PauseTiming();
+    sqlite3_open((dir / ("plain" + std::to_string(++file) + ".db")).c_str(), &db);
+    const auto run = [&](const std::string& sql) {
+      sqlite3_exec(db, sql.c_str(), nullptr, nullptr, nullptr);
+    };
+    run("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA wal_autocheckpoint = 4000;"
+        "PRAGMA cache_size = -32768;");
+    run(CreationSql());
+    std::vector<sqlite3_stmt*> inserts;
+    for (const Rows& rows : all) {
+      std::string sql = std::string("INSERT INTO ") + rows.table->name + " VALUES (?";
+      for (size_t i = 1; i < rows.table->columns.size(); ++i) sql += ",?";
+      sqlite3_prepare_v3(db, (sql + ")").c_str(), -1, SQLITE_PREPARE_PERSISTENT, &inserts.emplace_back(),
+                         nullptr);
+    }
+    state.ResumeTiming();
+    for (size_t batch = 0; batch < kPlainBatches; ++batch) {
+      run("BEGIN IMMEDIATE");
+      for (size_t t = 0; t < all.size(); ++t) {
+        const auto& values = all[t].values;
+        for (size_t r = values.size() * batch / kPlainBatches;
+             r < values.size() * (batch + 1) / kPlainBatches; ++r) {
+          for (size_t i = 0; i < values[r].size(); ++i) {
+            sqlite3_bind_value(inserts[t], static_cast<int>(i) + 1, values[r][i]);
+          }
+          if (sqlite3_step(inserts[t]) != SQLITE_DONE) std::abort();
+          sqlite3_reset(inserts[t]);
+        }
+      }
+      run("COMMIT");
+    }
+    state.PauseTiming();
+    for (sqlite3_stmt* insert : inserts) sqlite3_finalize(insert);
+    sqlite3_close(db);
+    state.ResumeTiming();
+  }
+  for (Rows& rows : all) {
+    for (auto& row : rows.values) {
+      for (sqlite3_value* value : row) sqlite3_value_free(value);
+    }
+  }
+  state.SetItemsProcessed(state.iterations() * kPlainBatches *
+                          static_cast<int64_t>(limits::kMaxBatchRecords));
+}
+BENCHMARK(PlainInserts)->Unit(benchmark::kMillisecond)->UseRealTime()->MinTime(3);
+
 class Nobody final : public ReceiveObserver {
  public:
   void OnAgent(const AgentRow&) override {}
@@ -127,7 +213,10 @@ class Nobody final : public ReceiveObserver {
 
 void SocketToCommit(benchmark::State& state) {
   const ScratchDir dir;
-  std::unique_ptr<Store> store = Must(Store::Open(dir / "bench.db"));
+  // As the collector has it: windows that roll meanwhile and get their indexes beside ingestion.
+  FolderOptions keep;
+  keep.keep_bytes = 1u << 30;
+  std::unique_ptr<Store> store = Must(Store::OpenFolder(dir / "data", keep));
   Nobody nobody;
   ReceiverOptions listen;
   listen.listen = "tcp://127.0.0.1:*";

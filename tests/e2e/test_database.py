@@ -73,7 +73,10 @@ class Database(harness.ProgramTest):
         status, words = self.stop()
         self.assertEqual(status, harness.DONE, words)
         self.assertGreater(kills, 0)
-        with sqlite3.connect(f"file:{self.path}?mode=ro", uri=True) as database:
+        copy = os.path.join(self.scratch, "copy.db")
+        result = harness.run([harness.program("keytrail"), "backup", "--db", self.data, copy])
+        self.assertEqual(result.returncode, harness.DONE, result.stderr)
+        with sqlite3.connect(f"file:{copy}?mode=ro", uri=True) as database:
             self.assertEqual(database.execute("select count(*) from calls").fetchone()[0], expected)
             self.assertEqual(database.execute("select sum(records) from record_batches").fetchone()[0], expected)
             self.assertEqual(database.execute("pragma integrity_check").fetchone()[0], "ok")

@@ -9,6 +9,8 @@ keytrail_test(record_codec_test SOURCES unit/common/record_codec_test.cc DEPENDS
 
 keytrail_test(store_test SOURCES unit/store/store_test.cc
               DEPENDS test_records collector_store PRIVATE_DEPENDS SQLite::SQLite3)
+keytrail_test(folder_test SOURCES unit/store/folder_test.cc
+              DEPENDS test_records collector_store PRIVATE_DEPENDS SQLite::SQLite3)
 keytrail_test(report_rows_test SOURCES unit/store/report_rows_test.cc DEPENDS collector_store)
 keytrail_test(receiver_test SOURCES unit/receive/receiver_test.cc
               DEPENDS test_records collector_receive PRIVATE_DEPENDS keytrail_record_proto PkgConfig::ZMQ)
