@@ -179,8 +179,31 @@ inline constexpr int64_t kMaxBatchAgeNs = 200'000'000;
 inline constexpr size_t kMaxSessions = 4096;
 // Texts of a Hello: a path (PATH_MAX) with a few words.
 inline constexpr size_t kMaxHelloTextBytes = 4096 + 256;
+// Of a peer that has not said Hello nothing larger is parsed: a Hello has five texts and some numbers.
+inline constexpr size_t kMaxHelloBytes = 6 * kMaxHelloTextBytes;
+// An agent says Hello as soon as it is connected. Who has not after this time, by a receiver that has nothing
+// else to do, is put out: half a handshake, a mute peer, a scanner.
+inline constexpr int64_t kMaxHelloWaitNs = 10'000'000'000;
+// libzmq's own bound on half a handshake, below the one above: a lost packet is sent again well within it.
+inline constexpr int kMaxHandshakeMs = 5000;
+// Connections without Hello at one time; beyond that the oldest is put out. All agents of a large cluster
+// come at once when a collector starts while it has no time to answer; each costs a file descriptor.
+inline constexpr size_t kMaxConnectionsWithoutHello = 1024;
+// Messages of one connection that are no messages of the protocol. An agent ends at the first refusal.
+inline constexpr int kMaxMalformedMessages = 8;
+// What a collector says of refused peers: so many lines at once, then one in each such time; what is not said
+// is counted in the next line. A scanner must not fill a disk with logs.
+inline constexpr int kMaxNoticesAtOnce = 10;
+inline constexpr int64_t kNoticeEveryNs = 10'000'000'000;
+// A key file has some 130 bytes, and its name is that of a host.
+inline constexpr size_t kMaxKeyFileBytes = 4096;
+inline constexpr size_t kMaxKeyNameBytes = 64;
+// Files in the folder of admitted keys.
+inline constexpr size_t kMaxAdmittedKeys = 10'000;
 
 // query ---------------------------------------------------------------------------------------------------
+// A certificate with its chain, or a file of authorities; those of a whole operating system are 220 KiB.
+inline constexpr size_t kMaxCertificateBytes = 1u << 20;
 // A statement of a user. A long one written by a program has some kilobytes.
 inline constexpr int kMaxSqlBytes = 256 << 10;
 // One value that a query makes or reads: the largest row of record_batches still comes out.
@@ -231,12 +254,12 @@ inline constexpr size_t kMaxItemsPerComplaint = 16;
 inline constexpr size_t kMaxAskedKeys = 500'000;
 // Occurrences listed in one verdict; more are counted.
 inline constexpr size_t kMaxOccurrencesListed = 4096;
-// Buckets of time (17 ms at first) in which bounds of clocks are kept, of all pairs of hosts together, 150 bytes
-// each. When there are more all become twice as wide, and bounds in quiet moments a little looser: ten busy
-// pairs have room for seven minutes at 17 ms, for an hour at 0.13 s.
+// Buckets of time (17 ms at first) in which bounds of clocks are kept, of all pairs of hosts together, 150
+// bytes each. When there are more all become twice as wide, and bounds in quiet moments a little looser: ten
+// busy pairs have room for seven minutes at 17 ms, for an hour at 0.13 s.
 inline constexpr size_t kMaxClockBuckets = 1u << 19;
-// Lines that describe one pair's clocks in a report; where a clock is so restless that there are more, they are
-// joined and their bounds grow.
+// Lines that describe one pair's clocks in a report; where a clock is so restless that there are more, they
+// are joined and their bounds grow.
 inline constexpr size_t kMaxClockLines = 256;
 
 // timeline ------------------------------------------------------------------------------------------------
