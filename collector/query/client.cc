@@ -5,6 +5,7 @@
 #include <mutex>
 
 #include "collector/query/answer_source.h"
+#include "collector/query/certificates.h"
 #include "collector/query/grpc_log.h"
 #include "collector/query/messages.h"
 #include "proto/keytrail/query.grpc.pb.h"
@@ -158,21 +159,48 @@ class CollectorSource final : public AnswerSource {
   std::unique_ptr<grpc::ClientContext> context_;
 };
 
+// What gRPC says of a connection that does not come about, cut to what helps.
+std::string WhyNot(const std::shared_ptr<grpc::Channel>& channel, bool with_tls) {
+  if (!with_tls) return {};
+  grpc::ClientContext context;
+  context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(1));
+  query::AgentsAnswer answer;
+  const std::string text = query::Query::NewStub(channel)->Agents(&context, {}, &answer).error_message();
+  if (text.find("CERTIFICATE_VERIFY_FAILED") != std::string::npos ||
+      text.find("certificate verify failed") != std::string::npos) {
+    return "its certificate is not signed by an authority of --tls-ca, or has expired";
+  }
+  if (text.find("Peer name") != std::string::npos) {
+    return "its certificate is for another name (--tls-name says which one to expect)";
+  }
+  if (text.find("WRONG_VERSION_NUMBER") != std::string::npos ||
+      text.find("wrong version") != std::string::npos) {
+    return "it does not speak TLS";
+  }
+  return "the TLS connection fails; does it want a certificate (--tls-cert, --tls-key)? " + text;
+}
+
 }  // namespace
 
-Result<std::unique_ptr<AnswerSource>> ConnectToCollector(const std::string& address) {
-  const Status checked = CheckQueryAddress(address);
+Result<std::unique_ptr<AnswerSource>> ConnectToCollector(const std::string& address, const ClientTls& tls) {
+  const bool with_tls = !tls.ca.empty();
+  const Status checked = CheckQueryAddress(address, with_tls);
   if (!checked.ok()) return Error{checked.error()};
   QuietGrpc();
+  const Result<std::shared_ptr<grpc::ChannelCredentials>> credentials = ClientCredentials(tls);
+  if (!credentials) return Error{credentials.error()};
   grpc::ChannelArguments arguments;
   arguments.SetMaxReceiveMessageSize(kMaxMessageBytes);
-  // An address of this host is reached without whatever http_proxy says.
+  // A collector is reached without whatever http_proxy says: what it tells is for nobody between.
   arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
-  const std::shared_ptr<grpc::Channel> channel =
-      grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments);
+  if (!tls.name.empty()) arguments.SetSslTargetNameOverride(tls.name);
+  const std::shared_ptr<grpc::Channel> channel = grpc::CreateCustomChannel(address, *credentials, arguments);
   if (!channel->WaitForConnected(std::chrono::system_clock::now() + kConnect)) {
-    return Error{"no collector answers at " + address +
-                 " (keytrail-collector --query); --db FILE reads a database"};
+    const std::string why = WhyNot(channel, with_tls);
+    return Error{
+        "no collector answers at " + address +
+        (with_tls ? ": " + why
+                  : " (keytrail-collector --query; --tls-ca if it wants TLS); --db FILE reads a database")};
   }
   return std::unique_ptr<AnswerSource>(std::make_unique<CollectorSource>(address, channel));
 }

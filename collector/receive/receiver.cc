@@ -438,6 +438,9 @@ ReceiverStats Receiver::stats() const {
   if (const Door* door = state_->router->door()) stats.door = door->stats();
   return stats;
 }
+size_t Receiver::admitted_keys() const {
+  return state_->admitted == nullptr ? 0 : state_->admitted->admitted();
+}
 std::vector<std::string> Receiver::TakeNotices() {
   Door* door = state_->router->door();
   return door == nullptr ? std::vector<std::string>() : door->TakeNotices();

@@ -84,6 +84,8 @@ class Receiver {
   ReceiverStats stats() const;
   // What people should know of refused peers and of the keys, since the last call; not too much of it.
   std::vector<std::string> TakeNotices();
+  // How many keys are admitted; 0 without keys.
+  size_t admitted_keys() const;
   // The store's latest error, empty if its last batch went well.
   const std::string& store_error() const;
 
