@@ -183,9 +183,9 @@ inline constexpr size_t kMaxHelloTextBytes = 4096 + 256;
 inline constexpr size_t kMaxHelloBytes = 6 * kMaxHelloTextBytes;
 // An agent says Hello as soon as it is connected. Who has not after this time, by a receiver that has nothing
 // else to do, is put out: half a handshake, a mute peer, a scanner.
-inline constexpr int64_t kMaxHelloWaitNs = 10'000'000'000;
+inline constexpr int64_t kMaxHelloWaitNs = 6'000'000'000;
 // libzmq's own bound on half a handshake, below the one above: a lost packet is sent again well within it.
-inline constexpr int kMaxHandshakeMs = 5000;
+inline constexpr int kMaxHandshakeMs = 4000;
 // Connections without Hello at one time; beyond that the oldest is put out. All agents of a large cluster
 // come at once when a collector starts while it has no time to answer; each costs a file descriptor.
 inline constexpr size_t kMaxConnectionsWithoutHello = 1024;

@@ -9,6 +9,7 @@
 
 #include <atomic>
 #include <cerrno>
+#include <chrono>
 #include <cstring>
 #include <optional>
 #include <zmq.hpp>
@@ -23,6 +24,9 @@ namespace {
 constexpr int64_t kMaxAnswerBytes = 1 << 20;
 
 constexpr int kHandshakeMs = 5000;
+// libzmq does not come back to a peer that ended the handshake, but keys may be admitted and collectors
+// restarted.
+constexpr std::chrono::seconds kTryAgain{1};
 constexpr int kMonitored = ZMQ_EVENT_CONNECTED | ZMQ_EVENT_CLOSED | ZMQ_EVENT_DISCONNECTED |
                            ZMQ_EVENT_CONNECT_RETRIED | ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL |
                            ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL | ZMQ_EVENT_HANDSHAKE_FAILED_AUTH |
@@ -109,7 +113,10 @@ struct ZmqDealer::State {
   void* monitor = nullptr;  // PAIR: what libzmq says of the connection
   std::optional<AgentKeys> keys;
   std::string trouble;
+  std::string connected_to;
+  std::optional<std::chrono::steady_clock::time_point> try_again_at;
 
+  void TryAgain();
   Status Watch(zmq::context_t& context);
   void TakeEvents();
   void OnEvent(uint64_t event);
@@ -134,22 +141,41 @@ void ZmqDealer::State::OnEvent(uint64_t event) {
   switch (event) {
     case ZMQ_EVENT_HANDSHAKE_SUCCEEDED:
       trouble.clear();
+      try_again_at.reset();
       return;
     case ZMQ_EVENT_HANDSHAKE_FAILED_AUTH:
       trouble = "it does not admit the key of '" + keys->own.public_key.name + "' (" +
                 keys->own.public_key.key + "); there, `keytrail keys admit` does";
+      try_again_at = std::chrono::steady_clock::now() + kTryAgain;
       return;
     case ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL:
     case ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL:
       trouble = keys ? "it ends the handshake: --server-key '" + keys->collector.name +
                            "' is not its key, or it has no keys at all, or it is no collector"
                      : "it ends the handshake: it wants keys (--key, --server-key), or it is no collector";
+      try_again_at = std::chrono::steady_clock::now() + kTryAgain;
       return;
     case ZMQ_EVENT_CLOSED:
       trouble = "nobody takes the connection";
       return;
     default:
       return;
+  }
+}
+
+void ZmqDealer::State::TryAgain() {
+  if (!try_again_at || std::chrono::steady_clock::now() < *try_again_at) return;
+  try_again_at.reset();
+  try {
+    socket.disconnect(connected_to);
+  } catch (const zmq::error_t&) {
+    // libzmq gave it up already.
+  }
+  try {
+    socket.connect(connected_to);
+  } catch (const zmq::error_t& e) {
+    trouble = e.what();
+    try_again_at = std::chrono::steady_clock::now() + kTryAgain;
   }
 }
 
@@ -214,6 +240,7 @@ Result<std::unique_ptr<ZmqDealer>> ZmqDealer::Connect(const std::string& address
       const Status watched = s.Watch(context);
       if (!watched.ok()) return Error{"collector '" + address + "': " + watched.error()};
     }
+    s.connected_to = *full;
     s.socket.connect(*full);
   } catch (const zmq::error_t& e) {
     return Error{"collector '" + address + "': " + e.what()};
@@ -245,7 +272,10 @@ void ZmqDealer::Wait(int timeout_ms, bool until_can_send) {
                              {nullptr, state_->wake_fd, ZMQ_POLLIN, 0}};
   // The C call: cppzmq's throws on a signal.
   const int ready = zmq_poll(items, 2, timeout_ms);
-  if (state_->monitor != nullptr) state_->TakeEvents();
+  if (state_->monitor != nullptr) {
+    state_->TakeEvents();
+    state_->TryAgain();
+  }
   if (ready <= 0 || items[1].revents == 0) return;
   uint64_t n = 0;
   (void)!read(state_->wake_fd, &n, sizeof n);

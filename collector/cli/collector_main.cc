@@ -175,10 +175,11 @@ class Teller {
     if (refused == 0 && !verbose_) return;
     Say(std::to_string(door.connections) + " connections: " + std::to_string(door.keys_admitted) +
         " with admitted keys, " + std::to_string(door.keys_denied) + " with keys that are not, " +
-        std::to_string(door.handshakes_failed) + " that failed in the handshake; put out: " +
-        std::to_string(door.put_out_silent) + " without hello, " + std::to_string(door.put_out_crowd) +
-        " too many at once, " + std::to_string(door.put_out_wanted) + " for garbage or a revoked key; " +
-        std::to_string(door.accepts_failed) + " could not be taken");
+        std::to_string(door.handshakes_failed) + " that failed in the handshake, " +
+        std::to_string(door.left_without_hello) +
+        " that went without hello; put out: " + std::to_string(door.put_out_silent) + " without hello, " +
+        std::to_string(door.put_out_crowd) + " too many at once, " + std::to_string(door.put_out_wanted) +
+        " for garbage or a revoked key; " + std::to_string(door.accepts_failed) + " could not be taken");
   }
 
  private:

@@ -2,6 +2,7 @@
 
 #include <grpcpp/grpcpp.h>
 
+#include <algorithm>
 #include <mutex>
 
 #include "collector/query/answer_source.h"
@@ -17,6 +18,7 @@ namespace {
 using End = SqlOutcome::End;
 
 constexpr std::chrono::seconds kConnect{3};
+constexpr std::chrono::milliseconds kLook{200};
 // A row may have kMaxSqlRowBytes; a report has no bound of its own.
 constexpr int kMaxMessageBytes = 256 << 20;
 
@@ -159,25 +161,22 @@ class CollectorSource final : public AnswerSource {
   std::unique_ptr<grpc::ClientContext> context_;
 };
 
-// What gRPC says of a connection that does not come about, cut to what helps.
-std::string WhyNot(const std::shared_ptr<grpc::Channel>& channel, bool with_tls) {
-  if (!with_tls) return {};
+// Why a connection that was tried did not come about; empty if there is nobody at all, who may still come.
+std::string WhyNot(const std::shared_ptr<grpc::Channel>& channel) {
   grpc::ClientContext context;
   context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(1));
   query::AgentsAnswer answer;
   const std::string text = query::Query::NewStub(channel)->Agents(&context, {}, &answer).error_message();
-  if (text.find("CERTIFICATE_VERIFY_FAILED") != std::string::npos ||
-      text.find("certificate verify failed") != std::string::npos) {
-    return "its certificate is not signed by an authority of --tls-ca, or has expired";
+  const auto says = [&](const char* words) { return text.find(words) != std::string::npos; };
+  if (says("CERTIFICATE_VERIFY_FAILED") || says("certificate verify failed")) {
+    return "its certificate is not signed by an authority of --tls-ca, or is out of date";
   }
-  if (text.find("Peer name") != std::string::npos) {
-    return "its certificate is for another name (--tls-name says which one to expect)";
+  if (says("Peer name")) return "its certificate is for another name (--tls-name says which one to expect)";
+  if (says("WRONG_VERSION_NUMBER") || says("wrong version")) return "it does not speak TLS";
+  if (says("andshake") || says("SSL") || says("Socket closed")) {
+    return "the TLS connection fails; does it want a certificate (--tls-cert, --tls-key)? " + text;
   }
-  if (text.find("WRONG_VERSION_NUMBER") != std::string::npos ||
-      text.find("wrong version") != std::string::npos) {
-    return "it does not speak TLS";
-  }
-  return "the TLS connection fails; does it want a certificate (--tls-cert, --tls-key)? " + text;
+  return {};
 }
 
 }  // namespace
@@ -195,12 +194,17 @@ Result<std::unique_ptr<AnswerSource>> ConnectToCollector(const std::string& addr
   arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
   if (!tls.name.empty()) arguments.SetSslTargetNameOverride(tls.name);
   const std::shared_ptr<grpc::Channel> channel = grpc::CreateCustomChannel(address, *credentials, arguments);
-  if (!channel->WaitForConnected(std::chrono::system_clock::now() + kConnect)) {
-    const std::string why = WhyNot(channel, with_tls);
-    return Error{
-        "no collector answers at " + address +
-        (with_tls ? ": " + why
-                  : " (keytrail-collector --query; --tls-ca if it wants TLS); --db FILE reads a database")};
+  const auto end = std::chrono::system_clock::now() + kConnect;
+  while (!channel->WaitForConnected(std::min(end, std::chrono::system_clock::now() + kLook))) {
+    const bool over = std::chrono::system_clock::now() >= end;
+    std::string why;
+    if (with_tls && (over || channel->GetState(false) == GRPC_CHANNEL_TRANSIENT_FAILURE))
+      why = WhyNot(channel);
+    if (!why.empty()) return Error{"no collector answers at " + address + ": " + why};
+    if (over) {
+      return Error{"no collector answers at " + address + " (keytrail-collector --query" +
+                   (with_tls ? "" : "; --tls-ca if it wants TLS") + "); --db FILE reads a database"};
+    }
   }
   return std::unique_ptr<AnswerSource>(std::make_unique<CollectorSource>(address, channel));
 }

@@ -26,6 +26,8 @@ namespace {
 
 constexpr int kTickMs = 100;
 constexpr int64_t kLookAtKeysNs = 300'000'000;
+// Before somebody is denied, but not for each of a crowd.
+constexpr int64_t kLookAgainNs = 20'000'000;
 // What was sent before leaves within this time.
 constexpr int64_t kLastWordsNs = 500'000'000;
 constexpr int kMonitored = ZMQ_EVENT_ACCEPTED | ZMQ_EVENT_ACCEPT_FAILED | ZMQ_EVENT_DISCONNECTED |
@@ -128,7 +130,7 @@ struct Door::State {
   void TakeEvents();
   void OnEvent(uint64_t event, uint64_t value);
   void Sweep(int64_t now_ns);
-  void LookAtKeys(int64_t now_ns);
+  void LookAtKeys(int64_t now_ns, int64_t pause_ns = kLookAtKeysNs);
   void NoticeLocked(const std::string& text);
   bool ShutLocked(int fd);
 };
@@ -190,7 +192,10 @@ void Door::State::AnswerZap() {
       const std::string key = Z85Key(bytes);
       AdmittedKeys::Answer answer = keys->Ask(key);
       // `keytrail keys admit` a moment ago counts already.
-      if (answer.standing == AdmittedKeys::Standing::kUnknown && keys->Reload()) answer = keys->Ask(key);
+      if (answer.standing != AdmittedKeys::Standing::kAdmitted) {
+        LookAtKeys(SteadyNs(), kLookAgainNs);
+        answer = keys->Ask(key);
+      }
       const std::lock_guard lock(mutex);
       if (answer.standing == AdmittedKeys::Standing::kAdmitted) {
         status = "200";
@@ -247,6 +252,10 @@ void Door::State::OnEvent(uint64_t event, uint64_t value) {
       if (failed_event != 0 && found != connections.end() && !found->second.put_out) {
         ++stats.handshakes_failed;
         NoticeLocked("refused " + found->second.peer + ": " + HandshakeProblem(failed_event, failed_value));
+      }
+      if (failed_event == 0 && found != connections.end() && !found->second.put_out &&
+          !found->second.welcomed) {
+        ++stats.left_without_hello;
       }
       failed_event = 0;
       if (found != connections.end()) connections.erase(found);
@@ -311,8 +320,8 @@ void Door::State::Sweep(int64_t now_ns) {
   }
 }
 
-void Door::State::LookAtKeys(int64_t now_ns) {
-  if (keys == nullptr || now_ns - keys_looked_at_ns < kLookAtKeysNs) return;
+void Door::State::LookAtKeys(int64_t now_ns, int64_t pause_ns) {
+  if (keys == nullptr || now_ns - keys_looked_at_ns < pause_ns) return;
   keys_looked_at_ns = now_ns;
   if (!keys->Reload()) return;
   const std::vector<std::string> problems = keys->problems();

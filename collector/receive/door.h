@@ -30,14 +30,15 @@ namespace keytrail {
 inline constexpr char kZapDomain[] = "keytrail";
 
 struct DoorStats {
-  uint64_t connections = 0;        // accepted
-  uint64_t keys_admitted = 0;      // handshakes with a listed key
-  uint64_t keys_denied = 0;        // handshakes with a key that is not listed, or revoked
-  uint64_t handshakes_failed = 0;  // plain text, garbage, no end in time, another server key
-  uint64_t put_out_silent = 0;     // no Hello in time
-  uint64_t put_out_crowd = 0;      // no Hello, and too many of these
-  uint64_t put_out_wanted = 0;     // by PutOut(): revoked, or nothing but garbage
-  uint64_t accepts_failed = 0;     // no file descriptor left, as a rule
+  uint64_t connections = 0;         // accepted
+  uint64_t keys_admitted = 0;       // handshakes with a listed key
+  uint64_t keys_denied = 0;         // handshakes with a key that is not listed, or revoked
+  uint64_t handshakes_failed = 0;   // plain text, garbage, no end in time, another server key
+  uint64_t left_without_hello = 0;  // went, or claimed a message beyond kMaxWireMessageBytes, before a Hello
+  uint64_t put_out_silent = 0;      // no Hello in time
+  uint64_t put_out_crowd = 0;       // no Hello, and too many of these
+  uint64_t put_out_wanted = 0;      // by PutOut(): revoked, or nothing but garbage
+  uint64_t accepts_failed = 0;      // no file descriptor left, as a rule
 };
 
 class Door {

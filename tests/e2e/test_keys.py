@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Who may send records, who may ask for them, and what becomes of everybody else: real agents with good and bad keys,
-raw sockets that speak ZMTP halfway, and certificates of the openssl command."""
+"""Who may send records, and what becomes of everybody else: real agents with good and bad keys, and raw sockets that
+speak ZMTP halfway."""
 
 import json
 import os
@@ -74,6 +74,28 @@ class Collector:
         return self.process.wait(timeout=60)
 
 
+def plain_peer(collector):
+    """A connection with the handshake of a peer without keys behind it."""
+    connection = collector.connect()
+    connection.sendall(greeting(b"NULL") + READY_FRAME)
+    shake_hands(connection)
+    return connection
+
+
+def shake_hands(connection):
+    """Reads the collector's greeting and its READY: what comes before it would be part of the handshake."""
+    def exactly(size):
+        data = b""
+        while len(data) < size:
+            more = connection.recv(size - len(data))
+            if not more:
+                raise AssertionError("the handshake failed")
+            data += more
+        return data
+    exactly(64)
+    exactly(exactly(2)[1])
+
+
 def closed_by_peer(connection):
     """Reads to the end of the connection; the socket's time-out fails the test."""
     try:
@@ -104,6 +126,10 @@ class KeyTest(harness.ProgramTest):
 
     def path(self, name):
         return os.path.join(self.scratch, name)
+
+    def read(self, name):
+        with open(self.path(name), "rb") as handle:
+            return handle.read()
 
     def start(self, *more):
         self.collector = Collector(self.scratch, "--query", "none", "--key", self.path("collector.key"), "--admitted",
@@ -195,16 +221,14 @@ class Transport(KeyTest):
         self.assertEqual(agent.wait(timeout=60), harness.FAILED, words)
         agent.stderr.close()
         self.assertIn("refuses: the key of 'good' is revoked", words)
-        # ... nor does it come in again.
-        again = self.ship(*self.keyed("good"))
-        self.assertEqual(again.returncode, harness.FAILED)
-        self.assertIn("does not admit the key of 'good'", again.stderr)
+        # ... nor does it come in again, until it is admitted again; it goes on trying.
+        again = self.agent(*self.keyed("good"))
+        self.collector.wait_for("refused 127.0.0.1: the key of 'good'")
         self.assertEqual(self.collector.count(), before)
-        self.assertIn("the key of 'good' is revoked", self.collector.words())
-        # Admitted again, it does.
         self.assertEqual(keys("admit", self.path("good.pub"), "--admitted", self.admitted).stdout,
                          "'good' is admitted again\n")
-        self.assertEqual(self.ship(*self.keyed("good")).returncode, harness.DONE)
+        _, words = again.communicate(timeout=60)
+        self.assertEqual(again.returncode, harness.DONE, words)
         proxy.close()
 
     def count_if_any(self):
@@ -228,7 +252,13 @@ class Transport(KeyTest):
             self.assertEqual(result.returncode, harness.DONE, result.stderr)
             proxy.close()
             with self.collector.connect() as replay:
-                replay.sendall(proxy.sent[0])
+                sent = proxy.sent[0]
+                if not options:
+                    ready = 64 + 2 + sent[65]
+                    replay.sendall(sent[:ready])
+                    shake_hands(replay)
+                    sent = sent[ready:]
+                replay.sendall(sent)
                 replay.settimeout(1)
                 answer = b""
                 try:
@@ -242,24 +272,28 @@ class Transport(KeyTest):
             if options:
                 self.assertIn("1 with admitted keys, 0 with keys that are not, 1 that failed", self.collector.words())
             else:
-                self.assertGreater(len(answer), 100, "acknowledged, as ever")
+                # Short frames with an Envelope each: the second byte of what follows is its field.
+                kinds = set()
+                while len(answer) > 2:
+                    kinds.add(answer[2] >> 3)
+                    answer = answer[2 + answer[1]:]
+                self.assertTrue({2, 4} <= kinds, "welcomed and acknowledged, as ever")
 
     def test_plain_peers_on_loopback_are_bounded_too(self):
         self.collector = Collector(self.scratch, "--query", "none")
-        mute = self.collector.connect()
-        mute.sendall(greeting(b"NULL") + READY_FRAME)
-        with self.collector.connect() as huge:
-            huge.sendall(greeting(b"NULL") + READY_FRAME + b"\x02" + struct.pack(">Q", 1 << 31) + b"x" * 1000)
+        mute = plain_peer(self.collector)
+        with plain_peer(self.collector) as huge:
+            huge.sendall(b"\x02" + struct.pack(">Q", 1 << 31) + b"x" * 1000)
             self.assertTrue(closed_by_peer(huge))
-        with self.collector.connect() as garbage:
-            garbage.sendall(greeting(b"NULL") + READY_FRAME + b"\x00\x07garbage" * 100)
+        with plain_peer(self.collector) as garbage:
+            garbage.sendall(b"\x00\x07garbage" * 100)
             self.assertTrue(closed_by_peer(garbage))
         self.assertEqual(self.ship("--agent-name", "good").returncode, harness.DONE)
-        # libzmq asks whether the peer lives; this one says nothing, and libzmq or the collector ends it.
         self.assertTrue(closed_by_peer(mute))
         mute.close()
         self.assertEqual(self.collector.stop(), harness.DONE)
-        self.assertIn("1 without hello", self.collector.words())
+        # wait_listening() only looked in, too, but before the handshake.
+        self.assertIn(" 1 that went without hello; put out: 1 without hello", self.collector.words())
         self.assertIn("1 for garbage or a revoked key", self.collector.words())
 
     def test_other_hosts_need_keys(self):
@@ -384,7 +418,7 @@ class KeyFiles(KeyTest):
         self.assertIn("is a secret key, and a public one is wanted", self.refused("good.key", "good.key"))
         self.assertIn("No such file", self.refused("nowhere.key"))
         self.assertIn("is no file", self.refused("."))
-        good = open(self.path("good.key"), "rb").read()
+        good = self.read("good.key")
         for text, why in ((b"", "no secret key of keytrail"), (b"\0\xff" * 100, "no secret key of keytrail"),
                           (good[:-20], "line 4: no good 'secret'"), (good.replace(b"name", b"nome"), "line 2: not understood"),
                           (good + b"name x\n", "a second 'name'"), (good.replace(b"-1\n", b"-2\n", 1), "another version"),
@@ -392,7 +426,7 @@ class KeyFiles(KeyTest):
             os.chmod(self.write("bad.key", text), 0o600)
             self.assertIn(why, self.refused("bad.key"))
         # A secret that belongs to another public key.
-        other = open(self.path("stranger.key"), "rb").read().splitlines()
+        other = self.read("stranger.key").splitlines()
         os.chmod(self.write("mixed.key", b"\n".join(good.splitlines()[:3] + other[3:])), 0o600)
         result = harness.run([COLLECTOR, "--data", self.path("d"), "--query", "none", "--key", self.path("mixed.key"),
                               "--admitted", self.admitted], timeout=60)
@@ -411,8 +445,7 @@ class KeyFiles(KeyTest):
         os.mkdir(self.path("second"))
         keys("new", "good", "--dir", self.path("second"))
         self.assertIn("revoke good", words("admit", self.path("second/good.pub"), status=harness.FAILED))
-        text = open(self.path("good.pub")).read().replace("name good", "name alias")
-        self.write("alias.pub", text.encode())
+        self.write("alias.pub", self.read("good.pub").replace(b"name good", b"name alias"))
         self.assertIn("admitted already, as 'good'", words("admit", self.path("alias.pub"), status=harness.FAILED))
         self.assertEqual(words("revoke", "good"), "'good' is revoked\n")
         self.assertEqual(words("revoke", "good"), "'good' is revoked already\n")
@@ -425,111 +458,6 @@ class KeyFiles(KeyTest):
         with open(os.path.join(self.admitted, "damaged.pub"), "w", encoding="ascii") as handle:
             handle.write("keytrail-public-key-1\nname damaged\n")
         self.assertIn("'public' is missing", words("list", status=harness.INCOMPLETE))
-
-
-class Tls(harness.ProgramTest):
-    """Queries over TLS; the certificates are made once."""
-
-    @classmethod
-    def setUpClass(cls):
-        import tempfile
-        cls.folder = tempfile.TemporaryDirectory()
-        def openssl(*arguments):
-            subprocess.run(["openssl", *arguments], cwd=cls.folder.name, check=True, stdout=subprocess.DEVNULL,
-                           stderr=subprocess.DEVNULL)
-        curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-        for authority in ("ca", "other"):
-            openssl("req", "-x509", *curve, "-keyout", f"{authority}.key", "-out", f"{authority}.pem", "-subj",
-                    f"/CN={authority}", "-days", "2")
-        for name, authority, names in (("server", "ca", "DNS:localhost,IP:127.0.0.1"), ("client", "ca", "DNS:someone"),
-                                       ("alien", "other", "DNS:someone"), ("named", "ca", "DNS:collector.example")):
-            with open(os.path.join(cls.folder.name, name + ".ext"), "w", encoding="ascii") as handle:
-                handle.write("subjectAltName=" + names + "\n")
-            openssl("req", *curve, "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}")
-            openssl("x509", "-req", "-in", f"{name}.csr", "-CA", f"{authority}.pem", "-CAkey", f"{authority}.key",
-                    "-CAcreateserial", "-out", f"{name}.pem", "-days", "2", "-extfile", f"{name}.ext")
-
-    @classmethod
-    def tearDownClass(cls):
-        cls.folder.cleanup()
-
-    def file(self, name):
-        return os.path.join(self.folder.name, name)
-
-    def start(self, *options, name="server"):
-        self.query = f"127.0.0.1:{free_port()}"
-        collector = Collector(self.scratch, "--query", self.query, "--query-cert", self.file(name + ".pem"), "--query-key",
-                              self.file(name + ".key"), *options)
-        self.addCleanup(collector.stop)
-        collector.wait_for("answering queries at")
-        return collector
-
-    def ask(self, *options):
-        result = harness.run([KEYTRAIL, "sql", "--collector", self.query, "-e", "select 42 as n", "--format", "csv",
-                              *options], timeout=60)
-        return result.returncode, result.stdout + result.stderr
-
-    def ours(self, name):
-        return ["--tls-cert", self.file(name + ".pem"), "--tls-key", self.file(name + ".key")]
-
-    def test_tls(self):
-        collector = self.start()
-        self.assertIn("anybody who reaches it may ask", collector.words())
-        ca = ["--tls-ca", self.file("ca.pem")]
-        self.assertEqual(self.ask(*ca), (harness.DONE, "n\n42\n"))
-        status, words = self.ask()
-        self.assertEqual(status, harness.FAILED)
-        self.assertIn("--tls-ca if it wants TLS", words)
-        status, words = self.ask("--tls-ca", self.file("other.pem"))
-        self.assertEqual(status, harness.FAILED)
-        self.assertIn("not signed by an authority of --tls-ca", words)
-        status, words = self.ask(*ca, "--tls-name", "elsewhere.example")
-        self.assertEqual(status, harness.FAILED)
-        self.assertIn("another name", words)
-
-    def test_client_certificates(self):
-        collector = self.start("--query-client-ca", self.file("ca.pem"), name="named")
-        self.assertIn("for clients with a certificate", collector.words())
-        ca = ["--tls-ca", self.file("ca.pem"), "--tls-name", "collector.example"]
-        self.assertEqual(self.ask(*ca, *self.ours("client")), (harness.DONE, "n\n42\n"))
-        for wrong in ([], self.ours("alien")):
-            status, words = self.ask(*ca, *wrong)
-            self.assertEqual(status, harness.FAILED)
-            self.assertIn("does it want a certificate", words)
-        self.assertEqual(self.ask(*ca, *self.ours("client")), (harness.DONE, "n\n42\n"))
-
-    def test_wrong_files_and_addresses(self):
-        def begin(*options):
-            result = harness.run([COLLECTOR, "--data", self.scratch, "--listen", f"tcp://127.0.0.1:{free_port()}", *options],
-                                 timeout=60)
-            return result.returncode, result.stderr
-        there = ["--query", f"127.0.0.1:{free_port()}"]
-        pem, key = self.file("server.pem"), self.file("server.key")
-        self.assertEqual(begin(*there, "--query-cert", pem)[0], harness.USAGE)
-        self.assertEqual(begin(*there, "--query-key", key)[0], harness.USAGE)
-        for certificate, private, why in ((key, key, "has no CERTIFICATE"), (pem, pem, "has no PRIVATE KEY"),
-                                          (pem, self.file("client.key"), "belong to"),
-                                          (pem, self.file("none"), "No such file"),
-                                          (KEYTRAIL, key, "")):
-            status, words = begin(*there, "--query-cert", certificate, "--query-key", private)
-            self.assertEqual(status, harness.FAILED)
-            self.assertIn(why, words)
-        shutil.copy(key, self.path("open.key"))
-        os.chmod(self.path("open.key"), 0o644)
-        self.assertIn("chmod 640", begin(*there, "--query-cert", pem, "--query-key", self.path("open.key"))[1])
-        status, words = begin("--query", "0.0.0.0:0")
-        self.assertEqual(status, harness.USAGE)
-        self.assertIn("without TLS", words)
-        # With TLS every address will do.
-        self.query = f"0.0.0.0:{free_port()}"
-        collector = Collector(self.scratch, "--query", self.query, "--query-cert", pem, "--query-key", key)
-        self.addCleanup(collector.stop)
-        collector.wait_for("answering queries at 0.0.0.0:")
-        self.query = self.query.replace("0.0.0.0", "localhost")
-        self.assertEqual(self.ask("--tls-ca", self.file("ca.pem")), (harness.DONE, "n\n42\n"))
-
-    def path(self, name):
-        return os.path.join(self.scratch, name)
 
 
 if __name__ == "__main__":
