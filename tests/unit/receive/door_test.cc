@@ -120,17 +120,7 @@ class DoorTest : public ::testing::Test {
   void PollUntil(const Condition& condition) {
     while (!condition()) receiver_->Poll(2);
   }
-  size_t Stored() {
-    size_t rows = 0;
-    EXPECT_TRUE(store_
-                    ->Query("SELECT count(*) FROM calls",
-                            [&](const std::vector<Store::QueryValue>& row) {
-                              rows = static_cast<size_t>(std::get<int64_t>(row[0]));
-                              return true;
-                            })
-                    .ok());
-    return rows;
-  }
+  uint64_t Stored() { return store_->CallCount().value(); }
 
   ScratchDir dir_;
   std::string folder_;
