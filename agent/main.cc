@@ -35,6 +35,8 @@ struct AgentArguments {
   std::string descriptor_set;
   std::string keys = "tidb";
   std::string collector;
+  std::string key_file;
+  std::string server_key_file;
   std::string agent_name;
   std::string role;
   std::string duration;
@@ -118,6 +120,15 @@ void DescribeArguments(CLI::App& app, AgentArguments& arguments) {
                                    "Ship call records to this collector instead of printing: HOST:PORT, "
                                    "tcp://…, ipc://…")
                         ->type_name("ADDR");
+  auto* key = app.add_option("--key", arguments.key_file,
+                             "This agent's secret key (keytrail keys new), for a collector on another host")
+                  ->type_name("FILE")
+                  ->needs(collector);
+  auto* server_key =
+      app.add_option("--server-key", arguments.server_key_file, "The collector's public key, its .pub file")
+          ->type_name("FILE")
+          ->needs(key);
+  key->needs(server_key);
   app.add_option("--agent-name", arguments.agent_name, "This host's name in the collector")
       ->type_name("NAME")
       ->needs(collector);
@@ -203,6 +214,13 @@ int RunAgent(const AgentArguments& arguments) {
     ship.agent_name = arguments.agent_name;
     ship.role = arguments.role;
     ship.block_when_full = !arguments.file.empty();
+    if (!arguments.key_file.empty()) {
+      const Result<SecretKey> own = ReadSecretKeyFile(arguments.key_file);
+      if (!own) return Fail("--key: " + own.error());
+      const Result<PublicKey> server = ReadPublicKeyFile(arguments.server_key_file);
+      if (!server) return Fail("--server-key: " + server.error());
+      ship.keys = AgentKeys{*own, *server};
+    }
     Result<std::unique_ptr<Shipper>> started = Shipper::Start(ship);
     if (!started) return Fail(started.error());
     shipper = std::move(*started);
@@ -221,8 +239,15 @@ int RunAgent(const AgentArguments& arguments) {
   AgentPipeline pipeline(std::move(*source), **schema, options, *sink, packet_writer.get());
   InstallSignalHandlers(pipeline);
   const auto started = std::chrono::steady_clock::now();
+  std::string told;
   const Status run = pipeline.Run([&] {
     if (!out.Flush().ok()) pipeline.Interrupt();
+    // A live capture goes on trying; with a file the end of it is told.
+    if (shipper != nullptr && arguments.file.empty() && shipper->trouble() != told) {
+      told = shipper->trouble();
+      std::fprintf(stderr, "keytrail-agent: %s\n",
+                   told.empty() ? "connected to the collector" : told.c_str());
+    }
     // A quiet device delivers no packet whose time could end the run.
     const std::chrono::nanoseconds passed = std::chrono::steady_clock::now() - started;
     if (arguments.duration_ns != 0 && passed.count() >= arguments.duration_ns) pipeline.Interrupt();

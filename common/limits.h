@@ -179,6 +179,27 @@ inline constexpr int64_t kMaxBatchAgeNs = 200'000'000;
 inline constexpr size_t kMaxSessions = 4096;
 // Texts of a Hello: a path (PATH_MAX) with a few words.
 inline constexpr size_t kMaxHelloTextBytes = 4096 + 256;
+// Of a peer that has not said Hello nothing larger is parsed: a Hello has five texts and some numbers.
+inline constexpr size_t kMaxHelloBytes = 6 * kMaxHelloTextBytes;
+// An agent says Hello as soon as it is connected. Who has not after this time, by a receiver that has nothing
+// else to do, is put out: half a handshake, a mute peer, a scanner.
+inline constexpr int64_t kMaxHelloWaitNs = 6'000'000'000;
+// libzmq's own bound on half a handshake, below the one above: a lost packet is sent again well within it.
+inline constexpr int kMaxHandshakeMs = 4000;
+// Connections without Hello at one time; beyond that the oldest is put out. All agents of a large cluster
+// come at once when a collector starts while it has no time to answer; each costs a file descriptor.
+inline constexpr size_t kMaxConnectionsWithoutHello = 1024;
+// Messages of one connection that are no messages of the protocol. An agent ends at the first refusal.
+inline constexpr int kMaxMalformedMessages = 8;
+// What a collector says of refused peers: so many lines at once, then one in each such time; what is not said
+// is counted in the next line. A scanner must not fill a disk with logs.
+inline constexpr int kMaxNoticesAtOnce = 10;
+inline constexpr int64_t kNoticeEveryNs = 10'000'000'000;
+// A key file has some 130 bytes, and its name is that of a host.
+inline constexpr size_t kMaxKeyFileBytes = 4096;
+inline constexpr size_t kMaxKeyNameBytes = 64;
+// Files in the folder of admitted keys.
+inline constexpr size_t kMaxAdmittedKeys = 10'000;
 
 // store ---------------------------------------------------------------------------------------------------
 // Windows of calls that are kept beside each other. SQLite attaches ten files to one connection, and a query
@@ -188,13 +209,15 @@ inline constexpr size_t kMaxWindows = 8;
 // host that was not bought for this has to spare. A window is a sixth of the age, an eighth of the bytes.
 inline constexpr int64_t kDefaultKeepAgeNs = 24ll * 3'600'000'000'000;
 inline constexpr uint64_t kDefaultKeepBytes = 20ull << 30;
-// Calls that are carried over when their window goes, because a verdict refers to them or because they are the
-// first to state a route: about 1.5 KiB each. Beyond, the oldest that no verdict refers to go.
+// Calls that are carried over when their window goes, because a verdict refers to them or because they are
+// the first to state a route: about 1.5 KiB each. Beyond, the oldest that no verdict refers to go.
 inline constexpr size_t kMaxCarriedCalls = 100'000;
 // Rows about windows that are gone; beyond, the two oldest become one.
 inline constexpr size_t kMaxGoneWindows = 1000;
 
 // query ---------------------------------------------------------------------------------------------------
+// A certificate with its chain, or a file of authorities; those of a whole operating system are 220 KiB.
+inline constexpr size_t kMaxCertificateBytes = 1u << 20;
 // A statement of a user. A long one written by a program has some kilobytes.
 inline constexpr int kMaxSqlBytes = 256 << 10;
 // One value that a query makes or reads: the largest row of record_batches still comes out.
@@ -268,8 +291,8 @@ inline constexpr size_t kMaxCallNames = 65'000;
 inline constexpr size_t kMaxItemsPerComplaint = 16;
 // PD lookups of which the asked key is remembered for the evidence.
 inline constexpr size_t kMaxAskedKeys = 500'000;
-// Ranges that clients read or asked PD for, 200 bytes each: half a minute of a busy cluster, which is longer than a
-// client takes to read on behind a hole. Those beside a hole are kept longer.
+// Ranges that clients read or asked PD for, 200 bytes each: half a minute of a busy cluster, which is longer
+// than a client takes to read on behind a hole. Those beside a hole are kept longer.
 inline constexpr size_t kMaxReadRanges = 1u << 16;
 // Questions to PD where a store lives: a client asks for all stores every 10 s.
 inline constexpr size_t kMaxStoreAsks = 1u << 16;

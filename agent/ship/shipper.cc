@@ -66,6 +66,7 @@ struct Shipper::State {
 
   mutable std::mutex mutex;  // guards what follows
   std::string failure;
+  std::string trouble;
   ShipperStats stats;
   size_t unacknowledged_records = 0;
 
@@ -95,7 +96,8 @@ std::optional<std::string> Shipper::State::GivesUp(int64_t now_ns) const {
   const int64_t waited = now_ns - session.progress_ns();
   if (!session.welcomed()) {
     if (waited < options.connect_timeout_ns) return std::nullopt;
-    return where + " does not answer (tried for " + Seconds(waited) + ")";
+    const std::string& why = dealer->trouble();
+    return where + " does not answer (tried for " + Seconds(waited) + ")" + (why.empty() ? "" : ": " + why);
   }
   if (waited < options.finish_timeout_ns) return std::nullopt;
   return where + " has acknowledged nothing for " + Seconds(waited);
@@ -110,6 +112,7 @@ void Shipper::State::Publish() {
   stats.hellos = session.hellos();
   stats.records_dropped = session.records_refused();
   unacknowledged_records = session.unacknowledged_records();
+  trouble = dealer->trouble();
 }
 
 void Shipper::State::Fail(const std::string& why) {
@@ -159,7 +162,8 @@ Result<std::unique_ptr<Shipper>> Shipper::Start(const ShipperOptions& options) {
   if (identity.input.size() > limits::kMaxHelloTextBytes) {
     identity.input.erase(0, identity.input.size() - limits::kMaxHelloTextBytes);
   }
-  Result<std::unique_ptr<ZmqDealer>> dealer = ZmqDealer::Connect(options.address, options.zmq_context);
+  Result<std::unique_ptr<ZmqDealer>> dealer =
+      ZmqDealer::Connect(options.address, options.zmq_context, options.keys);
   if (!dealer) return Error{dealer.error()};
 
   std::unique_ptr<Shipper> shipper(new Shipper);
@@ -212,6 +216,11 @@ Status Shipper::Finish() {
 std::string Shipper::failure() const {
   const std::lock_guard lock(state_->mutex);
   return state_->failure;
+}
+
+std::string Shipper::trouble() const {
+  const std::lock_guard lock(state_->mutex);
+  return state_->trouble.empty() ? "" : state_->where + ": " + state_->trouble;
 }
 
 ShipperStats Shipper::stats() const {

@@ -12,11 +12,13 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "agent/grpc/call_events.h"
 #include "common/call_record.h"
 #include "common/counters.h"
+#include "common/curve_key.h"
 #include "common/limits.h"
 #include "common/record_codec.h"
 #include "common/result.h"
@@ -31,6 +33,9 @@ struct ShipperOptions {
   std::string input;             // device or file, for people
   bool block_when_full = false;  // file input: wait for the collector instead of dropping
   bool ship_messages = false;    // message bytes too (keys and VALUES leave the host)
+
+  // Without them the collector must be on this host.
+  std::optional<AgentKeys> keys;
 
   // For inproc://: what Receiver::zmq_context() gave (a zmq::context_t); must outlive the Shipper.
   void* zmq_context = nullptr;
@@ -67,6 +72,8 @@ class Shipper {
 
   // Not empty: the Shipper has given up, and why; further records are dropped and counted.
   std::string failure() const;
+  // Not empty: there is no connection, and why as far as it is known; it goes on trying.
+  std::string trouble() const;
   ShipperStats stats() const;
 
  private:

@@ -1,10 +1,15 @@
 #include "agent/ship/zmq_dealer.h"
 
+#include <arpa/inet.h>
 #include <netdb.h>
+#include <netinet/in.h>
 #include <sys/eventfd.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cerrno>
+#include <chrono>
 #include <cstring>
 #include <optional>
 #include <zmq.hpp>
@@ -18,17 +23,62 @@ namespace {
 // What a collector sends is small; anything else is not one.
 constexpr int64_t kMaxAnswerBytes = 1 << 20;
 
-// The host's name must be known to the name service now: libzmq would try for ever without a word.
-Status CheckHost(const std::string& address) {
+constexpr int kHandshakeMs = 5000;
+// libzmq does not come back to a peer that ended the handshake, but keys may be admitted and collectors
+// restarted.
+constexpr std::chrono::seconds kTryAgain{1};
+constexpr int kMonitored = ZMQ_EVENT_CONNECTED | ZMQ_EVENT_CLOSED | ZMQ_EVENT_DISCONNECTED |
+                           ZMQ_EVENT_CONNECT_RETRIED | ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL |
+                           ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL | ZMQ_EVENT_HANDSHAKE_FAILED_AUTH |
+                           ZMQ_EVENT_HANDSHAKE_SUCCEEDED;
+
+bool IsLoopback(const addrinfo& found) {
+  if (found.ai_family == AF_INET) {
+    const auto& in = *reinterpret_cast<const sockaddr_in*>(found.ai_addr);
+    return ntohl(in.sin_addr.s_addr) >> 24 == 127;
+  }
+  if (found.ai_family != AF_INET6) return false;
+  const in6_addr& in6 = reinterpret_cast<const sockaddr_in6*>(found.ai_addr)->sin6_addr;
+  return IN6_IS_ADDR_LOOPBACK(&in6) || (IN6_IS_ADDR_V4MAPPED(&in6) && in6.s6_addr[12] == 127);
+}
+
+// Where to connect to. The host's name must be known to the name service now: libzmq would try for ever
+// without a word. Without keys all that the name means must be this host, and the answer is a number: a name
+// could mean something else at the next attempt.
+Result<std::string> Resolve(const std::string& address, bool with_keys) {
   const std::string rest = address.substr(std::strlen("tcp://"));
   const size_t colon = rest.rfind(':');
+  const std::string port = rest.substr(colon + 1);
   std::string host = rest.substr(0, colon);
   if (host.size() > 2 && host.front() == '[' && host.back() == ']') host = host.substr(1, host.size() - 2);
+  addrinfo hints{};
+  hints.ai_socktype = SOCK_STREAM;
   addrinfo* found = nullptr;
-  const int failed = getaddrinfo(host.c_str(), rest.c_str() + colon + 1, nullptr, &found);
+  const int failed = getaddrinfo(host.c_str(), port.c_str(), &hints, &found);
   if (failed != 0) return Error{"collector '" + address + "': " + gai_strerror(failed)};
+  bool loopback = true;
+  bool ipv4 = false;
+  for (const addrinfo* at = found; at != nullptr; at = at->ai_next) {
+    loopback = loopback && IsLoopback(*at);
+    ipv4 = ipv4 || at->ai_family == AF_INET;
+  }
+  char number[INET6_ADDRSTRLEN] = {};
+  if (getnameinfo(found->ai_addr, found->ai_addrlen, number, sizeof number, nullptr, 0, NI_NUMERICHOST) !=
+      0) {
+    loopback = false;
+  }
   freeaddrinfo(found);
-  return Done{};
+  if (with_keys) return address;
+  if (!loopback) {
+    return Error{
+        "collector '" + address +
+        "' is not on this host, and without keys everybody on the way could read and change what is sent;"
+        " give --key FILE (`keytrail keys new` makes it) and --server-key FILE (the collector's .pub file)"};
+  }
+  // As the collector takes "localhost".
+  if (host == "localhost" && ipv4) return "tcp://127.0.0.1:" + port;
+  const std::string text = number;
+  return "tcp://" + (text.find(':') == std::string::npos ? text : "[" + text + "]") + ":" + port;
 }
 
 }  // namespace
@@ -60,21 +110,106 @@ struct ZmqDealer::State {
   zmq::socket_t socket;
   zmq::message_t received;
   int wake_fd = -1;
+  void* monitor = nullptr;  // PAIR: what libzmq says of the connection
+  std::optional<AgentKeys> keys;
+  std::string trouble;
+  std::string connected_to;
+  std::optional<std::chrono::steady_clock::time_point> try_again_at;
+
+  void TryAgain();
+  Status Watch(zmq::context_t& context);
+  void TakeEvents();
+  void OnEvent(uint64_t event);
 };
+
+Status ZmqDealer::State::Watch(zmq::context_t& context) {
+  static std::atomic<uint64_t> dealers = 0;
+  const std::string events = "inproc://keytrail.dealer." + std::to_string(++dealers);
+  if (zmq_socket_monitor(socket.handle(), events.c_str(), kMonitored) != 0)
+    return Error{zmq_strerror(zmq_errno())};
+  monitor = zmq_socket(context.handle(), ZMQ_PAIR);
+  const int none = 0;
+  if (monitor == nullptr) return Error{zmq_strerror(zmq_errno())};
+  zmq_setsockopt(monitor, ZMQ_LINGER, &none, sizeof none);
+  // libzmq's thread would wait for room.
+  zmq_setsockopt(monitor, ZMQ_RCVHWM, &none, sizeof none);
+  if (zmq_connect(monitor, events.c_str()) != 0) return Error{zmq_strerror(zmq_errno())};
+  return Done{};
+}
+
+void ZmqDealer::State::OnEvent(uint64_t event) {
+  switch (event) {
+    case ZMQ_EVENT_HANDSHAKE_SUCCEEDED:
+      trouble.clear();
+      try_again_at.reset();
+      return;
+    case ZMQ_EVENT_HANDSHAKE_FAILED_AUTH:
+      trouble = "it does not admit the key of '" + keys->own.public_key.name + "' (" +
+                keys->own.public_key.key + "); there, `keytrail keys admit` does";
+      try_again_at = std::chrono::steady_clock::now() + kTryAgain;
+      return;
+    case ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL:
+    case ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL:
+      trouble = keys ? "it ends the handshake: --server-key '" + keys->collector.name +
+                           "' is not its key, or it has no keys at all, or it is no collector"
+                     : "it ends the handshake: it wants keys (--key, --server-key), or it is no collector";
+      try_again_at = std::chrono::steady_clock::now() + kTryAgain;
+      return;
+    case ZMQ_EVENT_CLOSED:
+      trouble = "nobody takes the connection";
+      return;
+    default:
+      return;
+  }
+}
+
+void ZmqDealer::State::TryAgain() {
+  if (!try_again_at || std::chrono::steady_clock::now() < *try_again_at) return;
+  try_again_at.reset();
+  try {
+    socket.disconnect(connected_to);
+  } catch (const zmq::error_t&) {
+    // libzmq gave it up already.
+  }
+  try {
+    socket.connect(connected_to);
+  } catch (const zmq::error_t& e) {
+    trouble = e.what();
+    try_again_at = std::chrono::steady_clock::now() + kTryAgain;
+  }
+}
+
+void ZmqDealer::State::TakeEvents() {
+  for (;;) {
+    zmq_msg_t part;
+    zmq_msg_init(&part);
+    const int size = zmq_msg_recv(&part, monitor, ZMQ_DONTWAIT);
+    uint16_t event = 0;  // the first two bytes of the first part; the second is the address
+    if (size == 6) std::memcpy(&event, zmq_msg_data(&part), sizeof event);
+    const bool first = size == 6 && zmq_msg_more(&part) != 0;
+    zmq_msg_close(&part);
+    if (size < 0) return;
+    if (first) OnEvent(event);
+  }
+}
 
 ZmqDealer::ZmqDealer() : state_(std::make_unique<State>()) {}
 
 ZmqDealer::~ZmqDealer() {
+  if (state_->monitor != nullptr) {
+    // In this order: libzmq's thread would wait for ever for a reader that is gone.
+    zmq_socket_monitor(state_->socket.handle(), nullptr, 0);
+    zmq_close(state_->monitor);
+  }
   if (state_->wake_fd >= 0) close(state_->wake_fd);
 }
 
-Result<std::unique_ptr<ZmqDealer>> ZmqDealer::Connect(const std::string& address, void* zmq_context) {
+Result<std::unique_ptr<ZmqDealer>> ZmqDealer::Connect(const std::string& address, void* zmq_context,
+                                                      const std::optional<AgentKeys>& keys) {
   Result<std::string> full = ZmqAddress(address);
   if (!full) return Error{full.error()};
-  if (full->starts_with("tcp://")) {
-    const Status known = CheckHost(*full);
-    if (!known.ok()) return Error{known.error()};
-  }
+  if (full->starts_with("tcp://")) full = Resolve(*full, keys.has_value());
+  if (!full) return Error{full.error()};
   std::unique_ptr<ZmqDealer> dealer(new ZmqDealer);
   State& s = *dealer->state_;
   s.wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
@@ -85,6 +220,13 @@ Result<std::unique_ptr<ZmqDealer>> ZmqDealer::Connect(const std::string& address
         zmq_context != nullptr ? *static_cast<zmq::context_t*>(zmq_context) : *s.own_context;
     s.socket = zmq::socket_t(context, zmq::socket_type::dealer);
     s.socket.set(zmq::sockopt::linger, 0);
+    s.keys = keys;
+    if (keys) {
+      s.socket.set(zmq::sockopt::curve_serverkey, keys->collector.key);
+      s.socket.set(zmq::sockopt::curve_publickey, keys->own.public_key.key);
+      s.socket.set(zmq::sockopt::curve_secretkey, keys->own.secret);
+    }
+    s.socket.set(zmq::sockopt::handshake_ivl, kHandshakeMs);
     // Messages go to established connections only, so that none piles up for a collector that is away.
     s.socket.set(zmq::sockopt::immediate, true);
     s.socket.set(zmq::sockopt::sndhwm, static_cast<int>(2 * limits::kCreditBatches));
@@ -94,6 +236,11 @@ Result<std::unique_ptr<ZmqDealer>> ZmqDealer::Connect(const std::string& address
     s.socket.set(zmq::sockopt::reconnect_ivl_max, 2000);
     s.socket.set(zmq::sockopt::heartbeat_ivl, 3000);
     s.socket.set(zmq::sockopt::heartbeat_timeout, 10000);
+    if (!full->starts_with("inproc://")) {
+      const Status watched = s.Watch(context);
+      if (!watched.ok()) return Error{"collector '" + address + "': " + watched.error()};
+    }
+    s.connected_to = *full;
     s.socket.connect(*full);
   } catch (const zmq::error_t& e) {
     return Error{"collector '" + address + "': " + e.what()};
@@ -124,7 +271,12 @@ void ZmqDealer::Wait(int timeout_ms, bool until_can_send) {
   zmq_pollitem_t items[2] = {{state_->socket.handle(), 0, static_cast<short>(events), 0},
                              {nullptr, state_->wake_fd, ZMQ_POLLIN, 0}};
   // The C call: cppzmq's throws on a signal.
-  if (zmq_poll(items, 2, timeout_ms) <= 0 || items[1].revents == 0) return;
+  const int ready = zmq_poll(items, 2, timeout_ms);
+  if (state_->monitor != nullptr) {
+    state_->TakeEvents();
+    state_->TryAgain();
+  }
+  if (ready <= 0 || items[1].revents == 0) return;
   uint64_t n = 0;
   (void)!read(state_->wake_fd, &n, sizeof n);
 }
@@ -132,6 +284,10 @@ void ZmqDealer::Wait(int timeout_ms, bool until_can_send) {
 void ZmqDealer::Wake() {
   const uint64_t n = 1;
   (void)!write(state_->wake_fd, &n, sizeof n);
+}
+
+const std::string& ZmqDealer::trouble() const {
+  return state_->trouble;
 }
 
 }  // namespace keytrail

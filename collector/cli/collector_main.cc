@@ -1,5 +1,8 @@
 // keytrail-collector: receives what agents ship, stores it, and judges it while it grows.
 
+#include <sys/resource.h>
+
+#include <algorithm>
 #include <atomic>
 #include <cerrno>
 #include <chrono>
@@ -18,6 +21,7 @@
 #include "collector/cli/source_options.h"
 #include "collector/correlate/correlator.h"
 #include "collector/query/service.h"
+#include "collector/receive/curve_pair.h"
 #include "collector/receive/receiver.h"
 #include "collector/store/store.h"
 #include "common/version.h"
@@ -57,7 +61,10 @@ void InstallSignalHandlers() {
 struct CollectorArguments {
   std::string listen = "tcp://127.0.0.1:7450";
   std::string data;
+  std::string key_file;
+  std::string admitted;
   std::string query = kDefaultQueryAddress;
+  ServiceTls query_tls;
   bool query_given = false;
   bool quiet = false;
   bool verbose = false;
@@ -155,13 +162,32 @@ class Teller {
       Say(std::to_string(finished_) + " agents done, " + std::to_string(stats.calls) + " calls stored");
     }
   }
+  // Refused peers, and what became of the keys: problems, as it were.
+  void Notices(const std::vector<std::string>& notices) const {
+    for (const std::string& notice : notices)
+      std::fprintf(stderr, "keytrail-collector: %s\n", notice.c_str());
+  }
   void Summary(const ReceiverStats& stats) const {
     Say("stored " + std::to_string(stats.calls) + " calls in " + std::to_string(stats.batches) + " batches");
     const uint64_t refused = stats.malformed + stats.wrong_version + stats.corrupt + stats.unavailable;
     if (refused == 0 && !verbose_) return;
     Say("refused: " + std::to_string(stats.malformed) + " malformed messages, " +
         std::to_string(stats.wrong_version) + " of another version, " + std::to_string(stats.corrupt) +
-        " damaged batches, " + std::to_string(stats.unavailable) + " that could not be written");
+        " damaged batches, " + std::to_string(stats.unavailable) + " that could not be written, " +
+        std::to_string(stats.unadmitted) + " of keys that are not admitted");
+  }
+  // Told with or without -v if there is anything that no agent of ours does.
+  void Connections(const DoorStats& door) const {
+    const uint64_t refused = door.keys_denied + door.handshakes_failed + door.put_out_silent +
+                             door.put_out_crowd + door.put_out_wanted + door.accepts_failed;
+    if (refused == 0 && !verbose_) return;
+    Say(std::to_string(door.connections) + " connections: " + std::to_string(door.keys_admitted) +
+        " with admitted keys, " + std::to_string(door.keys_denied) + " with keys that are not, " +
+        std::to_string(door.handshakes_failed) + " that failed in the handshake, " +
+        std::to_string(door.left_without_hello) +
+        " that went without hello; put out: " + std::to_string(door.put_out_silent) + " without hello, " +
+        std::to_string(door.put_out_crowd) + " too many at once, " + std::to_string(door.put_out_wanted) +
+        " for garbage or a revoked key; " + std::to_string(door.accepts_failed) + " could not be taken");
   }
 
  private:
@@ -179,15 +205,32 @@ Result<std::unique_ptr<QueryService>> StartService(const CollectorArguments& arg
   QueryServiceOptions options;
   options.address = arguments.query;
   options.database = database;
+  options.tls = arguments.query_tls;
   Result<std::unique_ptr<QueryService>> service = QueryService::Start(options);
   if (service) {
-    teller.Say("answering queries at " + (*service)->address());
+    const ServiceTls& tls = arguments.query_tls;
+    teller.Say("answering queries at " + (*service)->address() +
+               (!tls.given() ? ""
+                : tls.client_ca.empty()
+                    ? " (TLS; anybody who reaches it may ask, --query-client-ca narrows that)"
+                    : " (TLS, for clients with a certificate)"));
     return service;
   }
   if (arguments.query_given) return Error{"--query: " + service.error()};
   // Receiving matters more than an address that nobody asked for.
   teller.Say(service.error() + "; answering none (--query names another address)");
   return std::unique_ptr<QueryService>();
+}
+
+// Agents by the hundred, clients, and strangers that hold connections open: the system's default of 1024
+// files is for programs that use select(2).
+void RaiseDescriptorLimit() {
+  rlimit files{};
+  if (getrlimit(RLIMIT_NOFILE, &files) != 0) return;
+  constexpr rlim_t kWanted = limits::kMaxSessions + limits::kMaxConnectionsWithoutHello + 4096;
+  if (files.rlim_cur >= kWanted) return;
+  files.rlim_cur = std::min(kWanted, files.rlim_max);
+  (void)setrlimit(RLIMIT_NOFILE, &files);
 }
 
 int RunCollector(const CollectorArguments& arguments) {
@@ -207,13 +250,28 @@ int RunCollector(const CollectorArguments& arguments) {
 
   ReceiverOptions options;
   options.listen = arguments.listen;
+  options.admitted = arguments.admitted;
+  if (!arguments.key_file.empty()) {
+    Result<SecretKey> key = ReadSecretKeyFile(arguments.key_file);
+    if (!key) return Fail("--key: " + key.error());
+    const Status pair = CheckKeyPair(*key, arguments.key_file);
+    if (!pair.ok()) return Fail("--key: " + pair.error());
+    options.key = std::move(*key);
+  }
   Result<std::unique_ptr<Receiver>> opened = Receiver::Open(options, **store, feed);
   if (!opened) return Fail(opened.error());
   Receiver& receiver = **opened;
+  RaiseDescriptorLimit();
 
   Teller teller(arguments);
   teller.Notices(**store);
   teller.Say("listening on " + receiver.address() + ", writing " + arguments.data);
+  if (options.key) {
+    const size_t admitted = receiver.admitted_keys();
+    teller.Say("its public key is " + options.key->public_key.key + " ('" + options.key->public_key.name +
+               "'); " + std::to_string(admitted) + (admitted == 1 ? " key is" : " keys are") +
+               " admitted in '" + arguments.admitted + "'");
+  }
   if (feed.changes() != 0) teller.Say(std::to_string(feed.changes()) + " calls are there already");
   const Result<std::unique_ptr<QueryService>> service = StartService(arguments, path, teller);
   if (!service) return Fail(service.error());
@@ -227,6 +285,7 @@ int RunCollector(const CollectorArguments& arguments) {
       const Status judged = judge.Run(feed.changes());
       if (!judged.ok()) problem = judged.error();
     }
+    teller.Notices(receiver.TakeNotices());
     teller.Problem(problem);
     teller.Verdicts(judge.verdicts());
     teller.Finished(receiver.stats());
@@ -240,7 +299,9 @@ int RunCollector(const CollectorArguments& arguments) {
     if (!judged.ok()) return Fail(judged.error());
   }
   teller.Verdicts(judge.verdicts());
+  teller.Notices(receiver.TakeNotices());
   teller.Summary(receiver.stats());
+  teller.Connections(receiver.stats().door);
   return receiver.store_error().empty() ? kExitDone : kExitFailed;
 }
 
@@ -249,18 +310,39 @@ int Main(int argc, char** argv) {
   app.name("keytrail-collector");
   CollectorArguments arguments;
   app.add_option("--listen", arguments.listen,
-                 "Where agents connect to: tcp://ADDR:PORT (loopback only) or ipc://PATH")
+                 "Where agents connect to: tcp://ADDR:PORT (without keys loopback only) or ipc://PATH")
       ->type_name("ADDR")
       ->capture_default_str();
+  auto* key = app.add_option("--key", arguments.key_file,
+                             "This collector's secret key (keytrail keys new); agents must have one too")
+                  ->type_name("FILE");
+  auto* admitted = app.add_option("--admitted", arguments.admitted,
+                                  "Folder of the agents' public keys that are admitted (keytrail keys admit)")
+                       ->type_name("DIR")
+                       ->needs(key);
+  key->needs(admitted);
   app.add_option("--data", arguments.data, "Keep the database in this folder; it is made if need be")
       ->type_name("DIR")
       ->required();
   // Both names: --grpc is what scripts may have from the first description of the interface.
-  auto* query =
-      app.add_option("--query,--grpc", arguments.query,
-                     "Where queries are answered (gRPC): HOST:PORT of this host, unix:PATH, or none")
-          ->type_name("ADDR")
-          ->capture_default_str();
+  auto* query = app.add_option("--query,--grpc", arguments.query,
+                               "Where queries are answered (gRPC): HOST:PORT (without TLS of this host "
+                               "only), unix:PATH, or none")
+                    ->type_name("ADDR")
+                    ->capture_default_str();
+  auto* certificate =
+      app.add_option("--query-cert", arguments.query_tls.certificate,
+                     "Answer queries over TLS with this certificate (PEM, its chain behind it)")
+          ->type_name("FILE");
+  auto* private_key =
+      app.add_option("--query-key", arguments.query_tls.key, "The certificate's private key (PEM)")
+          ->type_name("FILE")
+          ->needs(certificate);
+  certificate->needs(private_key);
+  app.add_option("--query-client-ca", arguments.query_tls.client_ca,
+                 "Answer clients only whose certificate one of these authorities signed (PEM)")
+      ->type_name("FILE")
+      ->needs(certificate);
   AddKeepOptions(app, arguments.keep);
   AddGraceOption(app, arguments.graces);
   auto* quiet = app.add_flag("-q,--quiet", arguments.quiet, "Say nothing but problems");
@@ -274,14 +356,15 @@ int Main(int argc, char** argv) {
   } catch (const CLI::ParseError& e) {
     return app.exit(e) == 0 ? kExitDone : kExitUsage;
   }
-  const Status address = CheckListenAddress(arguments.listen);
+  const Status address = CheckListenAddress(arguments.listen, !arguments.key_file.empty());
   if (!address.ok()) {
     Fail("--listen: " + address.error());
     return kExitUsage;
   }
   arguments.query_given = query->count() != 0;
-  const Status query_address =
-      arguments.query == "none" ? Status(Done{}) : CheckQueryAddress(arguments.query);
+  const Status query_address = arguments.query == "none"
+                                   ? Status(Done{})
+                                   : CheckQueryAddress(arguments.query, arguments.query_tls.given());
   if (!query_address.ok()) {
     Fail("--query: " + query_address.error());
     return kExitUsage;

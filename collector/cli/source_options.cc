@@ -14,11 +14,31 @@ void AddSourceOptions(CLI::App& command, SourceOptions& options) {
       ->type_name("ADDR")
       ->capture_default_str()
       ->excludes(database);
+  auto* ca = command
+                 .add_option("--tls-ca", options.tls.ca,
+                             "Ask over TLS; the collector's certificate is signed by one of these (PEM)")
+                 ->type_name("FILE")
+                 ->excludes(database);
+  auto* certificate = command
+                          .add_option("--tls-cert", options.tls.certificate,
+                                      "Our certificate, if the collector wants one (PEM)")
+                          ->type_name("FILE")
+                          ->needs(ca);
+  auto* key = command.add_option("--tls-key", options.tls.key, "Our certificate's private key (PEM)")
+                  ->type_name("FILE")
+                  ->needs(certificate);
+  certificate->needs(key);
+  command
+      .add_option(
+          "--tls-name", options.tls.name,
+          "The name in the collector's certificate, if it is not the one of the address (as through ssh -L)")
+      ->type_name("NAME")
+      ->needs(ca);
 }
 
 Result<std::unique_ptr<AnswerSource>> OpenSource(const SourceOptions& options) {
   if (!options.database.empty()) return OpenDatabaseSource(options.database);
-  return ConnectToCollector(options.collector);
+  return ConnectToCollector(options.collector, options.tls);
 }
 
 std::optional<int64_t> ParseDurationNs(const std::string& text) {

@@ -16,6 +16,7 @@ inline constexpr char kDefaultQueryAddress[] = "127.0.0.1:7451";
 struct SourceOptions {
   std::string database;
   std::string collector = kDefaultQueryAddress;
+  ClientTls tls;
 };
 
 // `options` must live as long as `command`.

@@ -1,11 +1,11 @@
-// Addresses of the service: of this host only.
+// Addresses of the service: without TLS of this host only.
 
 #include "collector/query/answer_source.h"
 #include "common/flow_key.h"
 
 namespace keytrail {
 
-Status CheckQueryAddress(const std::string& address) {
+Status CheckQueryAddress(const std::string& address, bool with_tls) {
   if (address.starts_with("unix:")) {
     if (address.size() > 5 && address.back() != '/') return Done{};
     return Error{"'" + address + "' names no socket"};
@@ -24,14 +24,15 @@ Status CheckQueryAddress(const std::string& address) {
   } else if (host.find(':') != std::string::npos) {
     return none;
   }
-  if (host == "localhost") return Done{};
+  if (with_tls || host == "localhost") return Done{};
   const Result<IpAddress> ip = ParseAddress(host);
   if (ip.ok() && ip->is_loopback()) return Done{};
-  return Error{
-      "'" + address +
-      "' is not of this host alone, and queries travel without TLS so far: anybody on the way could read"
-      " them and ask their own; use 127.0.0.1, [::1] or unix:PATH (from another host, through"
-      " ssh -L 7451:127.0.0.1:7451)"};
+  return Error{"'" + address +
+               "' is not of this host alone, and without TLS anybody on the way could read the queries and "
+               "answers, and ask"
+               " their own; give certificates (keytrail-collector --query-cert and --query-key, keytrail "
+               "--tls-ca), or use"
+               " 127.0.0.1, [::1] or unix:PATH (from another host, through ssh -L 7451:127.0.0.1:7451)"};
 }
 
 }  // namespace keytrail

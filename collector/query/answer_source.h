@@ -130,10 +130,19 @@ class AnswerSource {
 
 // Error: path and reason.
 Result<std::unique_ptr<AnswerSource>> OpenDatabaseSource(const std::string& path);
-// HOST:PORT or unix:PATH of a collector. Error if none answers there, or the address is not of this host.
-Result<std::unique_ptr<AnswerSource>> ConnectToCollector(const std::string& address);
+// Files (PEM) for a collector that answers over TLS.
+struct ClientTls {
+  std::string ca;           // who signed the collector's certificate; empty: plain text
+  std::string certificate;  // ours, if the collector wants one
+  std::string key;          // of ours
+  std::string name;         // what the certificate says; empty: the address's host
+};
+// HOST:PORT or unix:PATH of a collector. Error if none answers there, or the address is not of this host and
+// there is no TLS.
+Result<std::unique_ptr<AnswerSource>> ConnectToCollector(const std::string& address,
+                                                         const ClientTls& tls = {});
 
-// Error if `address` is none, or one that other hosts reach: this version has no keys for the service.
-Status CheckQueryAddress(const std::string& address);
+// Error if `address` is none, or one that other hosts reach while there is no TLS.
+Status CheckQueryAddress(const std::string& address, bool with_tls = false);
 
 }  // namespace keytrail

@@ -2,9 +2,11 @@
 
 #include <grpcpp/grpcpp.h>
 
+#include <algorithm>
 #include <mutex>
 
 #include "collector/query/answer_source.h"
+#include "collector/query/certificates.h"
 #include "collector/query/grpc_log.h"
 #include "collector/query/messages.h"
 #include "proto/keytrail/query.grpc.pb.h"
@@ -16,6 +18,7 @@ namespace {
 using End = SqlOutcome::End;
 
 constexpr std::chrono::seconds kConnect{3};
+constexpr std::chrono::milliseconds kLook{200};
 // A row may have kMaxSqlRowBytes; a report has no bound of its own.
 constexpr int kMaxMessageBytes = 256 << 20;
 
@@ -158,21 +161,50 @@ class CollectorSource final : public AnswerSource {
   std::unique_ptr<grpc::ClientContext> context_;
 };
 
+// Why a connection that was tried did not come about; empty if there is nobody at all, who may still come.
+std::string WhyNot(const std::shared_ptr<grpc::Channel>& channel) {
+  grpc::ClientContext context;
+  context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(1));
+  query::AgentsAnswer answer;
+  const std::string text = query::Query::NewStub(channel)->Agents(&context, {}, &answer).error_message();
+  const auto says = [&](const char* words) { return text.find(words) != std::string::npos; };
+  if (says("CERTIFICATE_VERIFY_FAILED") || says("certificate verify failed")) {
+    return "its certificate is not signed by an authority of --tls-ca, or is out of date";
+  }
+  if (says("Peer name")) return "its certificate is for another name (--tls-name says which one to expect)";
+  if (says("WRONG_VERSION_NUMBER") || says("wrong version")) return "it does not speak TLS";
+  if (says("andshake") || says("SSL") || says("Socket closed")) {
+    return "the TLS connection fails; does it want a certificate (--tls-cert, --tls-key)? " + text;
+  }
+  return {};
+}
+
 }  // namespace
 
-Result<std::unique_ptr<AnswerSource>> ConnectToCollector(const std::string& address) {
-  const Status checked = CheckQueryAddress(address);
+Result<std::unique_ptr<AnswerSource>> ConnectToCollector(const std::string& address, const ClientTls& tls) {
+  const bool with_tls = !tls.ca.empty();
+  const Status checked = CheckQueryAddress(address, with_tls);
   if (!checked.ok()) return Error{checked.error()};
   QuietGrpc();
+  const Result<std::shared_ptr<grpc::ChannelCredentials>> credentials = ClientCredentials(tls);
+  if (!credentials) return Error{credentials.error()};
   grpc::ChannelArguments arguments;
   arguments.SetMaxReceiveMessageSize(kMaxMessageBytes);
-  // An address of this host is reached without whatever http_proxy says.
+  // A collector is reached without whatever http_proxy says: what it tells is for nobody between.
   arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
-  const std::shared_ptr<grpc::Channel> channel =
-      grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments);
-  if (!channel->WaitForConnected(std::chrono::system_clock::now() + kConnect)) {
-    return Error{"no collector answers at " + address +
-                 " (keytrail-collector --query); --db FILE reads a database"};
+  if (!tls.name.empty()) arguments.SetSslTargetNameOverride(tls.name);
+  const std::shared_ptr<grpc::Channel> channel = grpc::CreateCustomChannel(address, *credentials, arguments);
+  const auto end = std::chrono::system_clock::now() + kConnect;
+  while (!channel->WaitForConnected(std::min(end, std::chrono::system_clock::now() + kLook))) {
+    const bool over = std::chrono::system_clock::now() >= end;
+    std::string why;
+    if (with_tls && (over || channel->GetState(false) == GRPC_CHANNEL_TRANSIENT_FAILURE))
+      why = WhyNot(channel);
+    if (!why.empty()) return Error{"no collector answers at " + address + ": " + why};
+    if (over) {
+      return Error{"no collector answers at " + address + " (keytrail-collector --query" +
+                   (with_tls ? "" : "; --tls-ca if it wants TLS") + "); --db FILE reads a database"};
+    }
   }
   return std::unique_ptr<AnswerSource>(std::make_unique<CollectorSource>(address, channel));
 }

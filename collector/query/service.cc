@@ -12,6 +12,7 @@
 #include <mutex>
 #include <thread>
 
+#include "collector/query/certificates.h"
 #include "collector/query/grpc_log.h"
 #include "collector/query/rpc.h"
 
@@ -109,10 +110,12 @@ Status QueryService::State::Listen() {
   QuietGrpc();
   grpc::EnableDefaultHealthCheckService(true);
   grpc::reflection::InitProtoReflectionServerBuilderPlugin();
+  const Result<std::shared_ptr<grpc::ServerCredentials>> credentials = ServerCredentials(options.tls);
+  if (!credentials) return Error{credentials.error()};
   grpc::ServerBuilder builder;
   int port = 0;
   const bool is_unix = options.address.starts_with("unix:");
-  builder.AddListeningPort(options.address, grpc::InsecureServerCredentials(), &port);
+  builder.AddListeningPort(options.address, *credentials, &port);
   builder.RegisterService(&rpc);
   // Two collectors at one port would each get some of the clients.
   builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
@@ -122,7 +125,11 @@ Status QueryService::State::Listen() {
   builder.SetResourceQuota(quota);
   server = builder.BuildAndStart();
   if (server == nullptr || (port == 0 && !is_unix)) {
-    const std::string why = LastSystemError();
+    std::string why = LastSystemError();
+    if (why.empty() && options.tls.given()) {
+      why = "gRPC does not take the certificate: does '" + options.tls.key + "' belong to '" +
+            options.tls.certificate + "'?";
+    }
     return Error{"cannot listen for queries at " + options.address + ": " +
                  (why.empty() ? "gRPC does not say why (GRPC_VERBOSITY=error makes it)" : why)};
   }
@@ -170,7 +177,7 @@ void QueryService::State::Look() {
 QueryService::QueryService() = default;
 
 Result<std::unique_ptr<QueryService>> QueryService::Start(const QueryServiceOptions& options) {
-  const Status checked = CheckQueryAddress(options.address);
+  const Status checked = CheckQueryAddress(options.address, options.tls.given());
   if (!checked.ok()) return Error{checked.error()};
   std::unique_ptr<QueryService> service(new QueryService);
   service->state_ = std::make_unique<State>(options);

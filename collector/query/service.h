@@ -16,8 +16,17 @@
 
 namespace keytrail {
 
+// Files (PEM). Read once: a renewed certificate counts from the next start.
+struct ServiceTls {
+  std::string certificate;  // with its chain
+  std::string key;          // not readable by everybody
+  std::string client_ca;    // not empty: clients need a certificate that one of these signed
+  bool given() const { return !certificate.empty(); }
+};
+
 struct QueryServiceOptions {
-  std::string address;   // HOST:PORT of this host (PORT 0: any), or unix:PATH
+  std::string address;  // HOST:PORT (PORT 0: any; of this host without TLS), or unix:PATH
+  ServiceTls tls;
   std::string database;  // there already
   size_t running = limits::kMaxQueriesRunning;
   size_t waiting = limits::kMaxQueriesWaiting;
@@ -32,7 +41,7 @@ struct QueryServiceOptions {
 
 class QueryService {
  public:
-  // Error: the address and the reason, also if it is not of this host alone.
+  // Error: the address and the reason, also if it is not of this host alone and there is no TLS.
   static Result<std::unique_ptr<QueryService>> Start(const QueryServiceOptions& options);
   // Ends running queries and waits for them.
   ~QueryService();

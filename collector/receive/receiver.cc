@@ -57,7 +57,7 @@ std::string NameOrNothing(const std::string& text) {
 
 }  // namespace
 
-Status CheckListenAddress(const std::string& listen) {
+Status CheckListenAddress(const std::string& listen, bool with_keys) {
   if (listen.starts_with("ipc://") || listen.starts_with("inproc://")) {
     if (listen.back() != '/') return Done{};
     return Error{"'" + listen + "' names no socket"};
@@ -66,10 +66,12 @@ Status CheckListenAddress(const std::string& listen) {
   if (host.empty()) return Error{"'" + listen + "' is no address; tcp://ADDR:PORT or ipc://PATH is"};
   if (host == "localhost") return Done{};
   const Result<IpAddress> address = ParseAddress(host);
-  if (address.ok() && address->is_loopback()) return Done{};
-  return Error{"'" + listen +
-               "' can be reached from other hosts, and without keys anybody could send records" +
-               " there; listen on 127.0.0.1, [::1] or ipc://PATH"};
+  if (with_keys || (address.ok() && address->is_loopback())) return Done{};
+  return Error{
+      "'" + listen +
+      "' can be reached from other hosts, and without keys anybody could send records there and read what"
+      " agents send; give --key FILE and --admitted DIR (`keytrail keys` makes both), or listen on"
+      " 127.0.0.1, [::1] or ipc://PATH"};
 }
 
 struct Receiver::State {
@@ -79,14 +81,17 @@ struct Receiver::State {
   struct Session {
     uint32_t agent = 0;
     int64_t heard_ns = 0;
+    std::string key;  // that its agent proved to have; empty without keys
   };
 
   Store& store;
   ReceiveObserver& observer;
   uint32_t credit = 0;
+  std::unique_ptr<AdmittedKeys> admitted;  // null: without keys
   std::unique_ptr<ZmqRouter> router;
   std::unordered_map<std::string, Session> sessions;  // by ZeroMQ identity
   std::map<uint32_t, uint64_t> committed;             // last sequence by agent; sessions share it
+  std::map<uint32_t, std::string> spoken_for;         // the key of each agent's start, once it said Hello
   std::set<uint32_t> finished;
   ReceiverStats stats;
   std::string store_error;
@@ -97,6 +102,8 @@ struct Receiver::State {
   protocol::Envelope in;
 
   void Handle(Bytes identity, Bytes message);
+  bool IsAdmitted(const std::string& identity);
+  void RefuseMalformed(const std::string& identity, const std::string& text);
   void OnHello(const std::string& identity, const protocol::Hello& hello);
   void OnBatch(const std::string& identity, Session& session, const protocol::Batch& batch);
   void OnBye(const std::string& identity, const Session& session);
@@ -133,19 +140,53 @@ void Receiver::State::Acknowledge(const std::string& identity, uint32_t agent) {
   Reply(identity, out);
 }
 
+// Final for an agent; a peer that goes on is put out.
+void Receiver::State::RefuseMalformed(const std::string& identity, const std::string& text) {
+  ++stats.malformed;
+  Refuse(identity, protocol::Refusal::MALFORMED, text);
+  if (Door* door = router->door()) door->Malformed(router->sender_fd());
+}
+
+// The handshake let only admitted keys in, but a key may be revoked since.
+bool Receiver::State::IsAdmitted(const std::string& identity) {
+  if (admitted == nullptr) return true;
+  const AdmittedKeys::Answer answer = admitted->Ask(router->sender_key());
+  if (answer.standing == AdmittedKeys::Standing::kAdmitted) return true;
+  ++stats.unadmitted;
+  sessions.erase(identity);
+  const std::string what = answer.standing == AdmittedKeys::Standing::kRevoked
+                               ? "the key of '" + answer.name + "' is revoked"
+                               : "key " + router->sender_key() + " is not admitted any more";
+  Refuse(identity, protocol::Refusal::UNACCEPTED, what);
+  Door* door = router->door();
+  door->Notice("refused a message of " + door->AddressOf(router->sender_fd()) + ": " + what);
+  door->PutOut(router->sender_fd());
+  return false;
+}
+
 void Receiver::State::Handle(Bytes identity_bytes, Bytes message) {
   ++stats.messages;
   stats.bytes += message.size();
   const std::string identity = ToString(identity_bytes);
+  if (!IsAdmitted(identity)) return;
+  auto found = sessions.find(identity);
+  // Names of connections are the peers' to choose: one that comes back with another key is another peer.
+  if (found != sessions.end() && found->second.key != router->sender_key()) {
+    sessions.erase(found);
+    found = sessions.end();
+  }
+  // A stranger's message costs no more than a Hello.
+  if (found == sessions.end() && message.size() > limits::kMaxHelloBytes) {
+    ++stats.without_session;
+    return Refuse(identity, protocol::Refusal::NO_SESSION, "say hello first");
+  }
   // libzmq holds peers to this size on tcp and ipc; inproc has no such check.
   if (message.size() > limits::kMaxWireMessageBytes ||
       !in.ParseFromArray(message.data(), static_cast<int>(message.size())) ||
       in.body_case() == protocol::Envelope::BODY_NOT_SET) {
-    ++stats.malformed;
-    return Refuse(identity, protocol::Refusal::MALFORMED, "not a message of keytrail's protocol");
+    return RefuseMalformed(identity, "not a message of keytrail's protocol");
   }
   if (in.has_hello()) return OnHello(identity, in.hello());
-  const auto found = sessions.find(identity);
   if (found == sessions.end()) {
     ++stats.without_session;
     return Refuse(identity, protocol::Refusal::NO_SESSION, "say hello first");
@@ -163,8 +204,7 @@ void Receiver::State::Handle(Bytes identity_bytes, Bytes message) {
       return Reply(identity, out);
     }
     default:
-      ++stats.malformed;
-      return Refuse(identity, protocol::Refusal::MALFORMED, "a message that only a collector sends");
+      return RefuseMalformed(identity, "a message that only a collector sends");
   }
 }
 
@@ -205,9 +245,7 @@ void Receiver::State::OnHello(const std::string& identity, const protocol::Hello
   }
   if (hello.agent_key().empty() || !IsName(hello.agent_key()) || !IsName(hello.name()) ||
       !IsRole(hello.role()) || hello.epoch() == 0 || hello.first_available() == 0) {
-    ++stats.malformed;
-    return Refuse(identity, protocol::Refusal::MALFORMED,
-                  "a hello without key, epoch or sequence, or with a wrong one");
+    return RefuseMalformed(identity, "a hello without key, epoch or sequence, or with a wrong one");
   }
   if (!sessions.contains(identity) && !HasRoom()) {
     ++stats.unavailable;
@@ -227,13 +265,22 @@ void Receiver::State::OnHello(const std::string& identity, const protocol::Hello
     ++stats.unavailable;
     return Refuse(identity, protocol::Refusal::UNAVAILABLE, row.error());
   }
+  // Who knows another's name and epoch could acknowledge away what the other has still to send.
+  const auto [owner, first] = spoken_for.emplace(row->id, router->sender_key());
+  if (!first && owner->second != router->sender_key()) {
+    ++stats.unadmitted;
+    return Refuse(identity, protocol::Refusal::UNACCEPTED,
+                  "agent '" + agent.agent_key +
+                      "' speaks with another key; each host needs a name and a key of its own");
+  }
   committed[row->id] = row->last_sequence;
   observer.OnAgent(*row);
   if (hello.first_available() > row->last_sequence + 1 && !JumpTo(row->id, hello.first_available() - 1)) {
     ++stats.unavailable;
     return Refuse(identity, protocol::Refusal::UNAVAILABLE, store_error);
   }
-  sessions[identity] = Session{row->id, SteadyNs()};
+  sessions[identity] = Session{row->id, SteadyNs(), router->sender_key()};
+  if (Door* door = router->door()) door->Welcomed(router->sender_fd());
   protocol::Envelope out;
   protocol::Welcome& welcome = *out.mutable_welcome();
   welcome.set_protocol_version(kProtocolVersion);
@@ -304,8 +351,7 @@ void Receiver::State::OnBatch(const std::string& identity, Session& session, con
   const uint32_t agent = session.agent;
   const uint64_t last = committed[agent];
   if (batch.sequence() == 0) {
-    ++stats.malformed;
-    return Refuse(identity, protocol::Refusal::MALFORMED, "a batch without sequence");
+    return RefuseMalformed(identity, "a batch without sequence");
   }
   if (batch.sequence() <= last) {
     ++stats.batches_repeated;
@@ -353,15 +399,29 @@ Receiver::~Receiver() = default;
 
 Result<std::unique_ptr<Receiver>> Receiver::Open(const ReceiverOptions& options, Store& store,
                                                  ReceiveObserver& observer) {
-  const Status checked = CheckListenAddress(options.listen);
+  const bool with_keys = options.key.has_value();
+  if (with_keys != !options.admitted.empty()) {
+    return Error{"a collector's key needs a list of admitted ones, and a list needs a key"};
+  }
+  const Status checked = CheckListenAddress(options.listen, with_keys);
   if (!checked.ok()) return Error{checked.error()};
+  if (with_keys && options.listen.starts_with("inproc://"))
+    return Error{"'" + options.listen + "' has no keys"};
+  std::unique_ptr<AdmittedKeys> admitted;
+  if (with_keys) {
+    Result<std::unique_ptr<AdmittedKeys>> opened = AdmittedKeys::Open(options.admitted);
+    if (!opened) return Error{opened.error()};
+    admitted = std::move(*opened);
+  }
   std::string address = options.listen;
   // libzmq asks no name service when it binds.
   if (TcpHost(address) == "localhost") address = "tcp://127.0.0.1" + address.substr(address.rfind(':'));
-  Result<std::unique_ptr<ZmqRouter>> router = ZmqRouter::Bind(address, options.zmq_context);
+  Result<std::unique_ptr<ZmqRouter>> router =
+      ZmqRouter::Bind(address, options.zmq_context, with_keys ? &*options.key : nullptr, admitted.get());
   if (!router) return Error{router.error()};
   std::unique_ptr<Receiver> receiver(new Receiver);
   receiver->state_ = std::make_unique<State>(store, observer);
+  receiver->state_->admitted = std::move(admitted);
   receiver->state_->router = std::move(*router);
   receiver->state_->credit = options.credit;
   return receiver;
@@ -373,8 +433,17 @@ const std::string& Receiver::address() const {
 void* Receiver::zmq_context() {
   return state_->router->context();
 }
-const ReceiverStats& Receiver::stats() const {
-  return state_->stats;
+ReceiverStats Receiver::stats() const {
+  ReceiverStats stats = state_->stats;
+  if (const Door* door = state_->router->door()) stats.door = door->stats();
+  return stats;
+}
+size_t Receiver::admitted_keys() const {
+  return state_->admitted == nullptr ? 0 : state_->admitted->admitted();
+}
+std::vector<std::string> Receiver::TakeNotices() {
+  Door* door = state_->router->door();
+  return door == nullptr ? std::vector<std::string>() : door->TakeNotices();
 }
 const std::string& Receiver::store_error() const {
   return state_->store_error;
@@ -389,12 +458,14 @@ bool Receiver::Poll(int timeout_ms, int busy_ms) {
     Bytes identity;
     Bytes message;
     const ZmqRouter::Received received = s.router->Receive(identity, message);
-    if (received == ZmqRouter::Received::kNothing) break;
+    if (received == ZmqRouter::Received::kNothing) {
+      if (Door* door = s.router->door()) door->AllHeard();
+      break;
+    }
     handled = true;
     if (received == ZmqRouter::Received::kMalformed) {
       ++s.stats.messages;
-      ++s.stats.malformed;
-      s.Refuse(ToString(identity), protocol::Refusal::MALFORMED, "not one frame");
+      if (s.IsAdmitted(ToString(identity))) s.RefuseMalformed(ToString(identity), "not one frame");
       continue;
     }
     s.Handle(identity, message);

@@ -8,10 +8,14 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
+#include <vector>
 
+#include "collector/receive/door.h"
 #include "collector/store/store.h"
 #include "common/call_record.h"
+#include "common/curve_key.h"
 #include "common/limits.h"
 #include "common/result.h"
 
@@ -33,6 +37,9 @@ struct ReceiverOptions {
   std::string listen;
   void* zmq_context = nullptr;  // a zmq::context_t that outlives the receiver; null: an own one
   uint32_t credit = limits::kCreditBatches;
+  // With both, agents need a key of the folder `admitted`; without, only this host can be listened to.
+  std::optional<SecretKey> key;
+  std::string admitted;
 };
 
 struct ReceiverStats {
@@ -51,11 +58,12 @@ struct ReceiverStats {
   uint64_t out_of_order = 0;
   uint64_t corrupt = 0;
   uint64_t unavailable = 0;  // the store failed, or too many sessions
+  uint64_t unadmitted = 0;   // messages of agents whose key is revoked, or that speak for another key's agent
+  DoorStats door;
 };
 
-// Error if `listen` is no address, or one that others than this host reach: keys are needed for that, and
-// this version has none.
-Status CheckListenAddress(const std::string& listen);
+// Error if `listen` is no address, or one that others than this host reach while there are no keys.
+Status CheckListenAddress(const std::string& listen, bool with_keys = false);
 
 class Receiver {
  public:
@@ -73,7 +81,11 @@ class Receiver {
   // True if anything was handled.
   bool Poll(int timeout_ms, int busy_ms = 200);
 
-  const ReceiverStats& stats() const;
+  ReceiverStats stats() const;
+  // What people should know of refused peers and of the keys, since the last call; not too much of it.
+  std::vector<std::string> TakeNotices();
+  // How many keys are admitted; 0 without keys.
+  size_t admitted_keys() const;
   // The store's latest error, empty if its last batch went well.
   const std::string& store_error() const;
 

@@ -7,17 +7,40 @@
 
 namespace keytrail {
 
+namespace {
+
+// ZMQ_ZAP_ENFORCE_DOMAIN: zmq.h names it in builds with drafts only, but every libzmq 4.3 takes it.
+constexpr int kZapEnforceDomain = 93;
+
+}  // namespace
+
 struct ZmqRouter::State {
   std::optional<zmq::context_t> own_context;
   zmq::context_t* context = nullptr;
   zmq::socket_t socket;
+  std::unique_ptr<Door> door;
   std::string address;
   zmq::message_t identity;
   zmq::message_t message;
+  int sender_fd = -1;
+  std::string sender_key;
+
+  void NoteSender(zmq::message_t& from);
 };
 
+// What libzmq knows of the connection that a frame came over.
+void ZmqRouter::State::NoteSender(zmq::message_t& from) {
+  sender_fd = zmq_msg_get(from.handle(), ZMQ_SRCFD);
+  // The Door's answer to the handshake.
+  const char* key = zmq_msg_gets(from.handle(), "User-Id");
+  sender_key = key == nullptr ? "" : key;
+}
+
 ZmqRouter::ZmqRouter() : state_(std::make_unique<State>()) {}
-ZmqRouter::~ZmqRouter() = default;
+ZmqRouter::~ZmqRouter() {
+  // The order that door.h gives.
+  if (state_->door != nullptr) zmq_socket_monitor(state_->socket.handle(), nullptr, 0);
+}
 
 const std::string& ZmqRouter::address() const {
   return state_->address;
@@ -25,8 +48,18 @@ const std::string& ZmqRouter::address() const {
 void* ZmqRouter::context() {
   return state_->context;
 }
+Door* ZmqRouter::door() {
+  return state_->door.get();
+}
+int ZmqRouter::sender_fd() const {
+  return state_->sender_fd;
+}
+const std::string& ZmqRouter::sender_key() const {
+  return state_->sender_key;
+}
 
-Result<std::unique_ptr<ZmqRouter>> ZmqRouter::Bind(const std::string& address, void* zmq_context) {
+Result<std::unique_ptr<ZmqRouter>> ZmqRouter::Bind(const std::string& address, void* zmq_context,
+                                                   const SecretKey* key, AdmittedKeys* admitted) {
   std::unique_ptr<ZmqRouter> router(new ZmqRouter);
   State& s = *router->state_;
   try {
@@ -41,8 +74,26 @@ Result<std::unique_ptr<ZmqRouter>> ZmqRouter::Bind(const std::string& address, v
     s.socket.set(zmq::sockopt::ipv6, address.find('[') != std::string::npos);
     s.socket.set(zmq::sockopt::heartbeat_ivl, 5000);
     s.socket.set(zmq::sockopt::heartbeat_timeout, 15000);
+    s.socket.set(zmq::sockopt::handshake_ivl, limits::kMaxHandshakeMs);
+    if (key != nullptr) {
+      s.socket.set(zmq::sockopt::curve_server, true);
+      s.socket.set(zmq::sockopt::curve_secretkey, key->secret);
+      s.socket.set(zmq::sockopt::zap_domain, kZapDomain);
+      // Without a handler nobody comes in, instead of everybody.
+      const int enforce = 1;
+      if (zmq_setsockopt(s.socket.handle(), kZapEnforceDomain, &enforce, sizeof enforce) != 0) {
+        return Error{"cannot listen on '" + address + "': this libzmq does not insist on checked keys"};
+      }
+    }
+    if (!address.starts_with("inproc://")) {
+      Result<std::unique_ptr<Door>> door =
+          Door::Open(s.context->handle(), s.socket.handle(), key != nullptr ? admitted : nullptr);
+      if (!door) return Error{"cannot listen on '" + address + "': " + door.error()};
+      s.door = std::move(*door);
+    }
     s.socket.bind(address);
     s.address = s.socket.get(zmq::sockopt::last_endpoint);
+    if (s.door != nullptr) s.door->BoundTo(s.address);
   } catch (const zmq::error_t& e) {
     return Error{"cannot listen on '" + address + "': " + e.what()};
   }
@@ -54,6 +105,7 @@ ZmqRouter::Received ZmqRouter::Receive(Bytes& identity, Bytes& message) {
   try {
     if (!s.socket.recv(s.identity, zmq::recv_flags::dontwait)) return Received::kNothing;
     identity = Bytes(static_cast<const uint8_t*>(s.identity.data()), s.identity.size());
+    s.NoteSender(s.identity);
     message = {};
     // Parts of one message arrive together.
     int parts = 0;
@@ -61,6 +113,7 @@ ZmqRouter::Received ZmqRouter::Receive(Bytes& identity, Bytes& message) {
       if (!s.socket.recv(s.message, zmq::recv_flags::dontwait)) break;
       ++parts;
     }
+    if (parts > 0) s.NoteSender(s.message);
     if (parts != 1) return Received::kMalformed;
     message = Bytes(static_cast<const uint8_t*>(s.message.data()), s.message.size());
     return Received::kMessage;

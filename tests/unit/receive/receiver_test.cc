@@ -348,37 +348,69 @@ TEST_F(ReceiverTest, HellosOutOfBoundsAreRefused) {
 
 TEST_F(ReceiverTest, GarbageIsCountedAndNobodyElseNotices) {
   std::mt19937_64 random(5);
-  Client garbage(receiver_->address());
-  for (int i = 0; i < 2000; ++i) {
-    std::string bytes(random() % 200, '\0');
-    for (char& c : bytes) c = static_cast<char>(random());
-    garbage.Send(bytes);
-    EXPECT_TRUE(Answer(garbage).has_refusal());
+  for (int i = 0; i < 300; ++i) {
+    Client garbage(receiver_->address());
+    // Fewer than cost a connection.
+    for (int j = 1; j < limits::kMaxMalformedMessages; ++j) {
+      std::string bytes(random() % 200, '\0');
+      for (char& c : bytes) c = static_cast<char>(random());
+      garbage.Send(bytes);
+      EXPECT_TRUE(Answer(garbage).has_refusal());
+    }
   }
-  garbage.SendParts({"a", "b", "c"});
-  garbage.SendParts({"", HelloMessage("x", 1).SerializeAsString()});
+  Client parts(receiver_->address());
+  parts.SendParts({"a", "b", "c"});
+  parts.SendParts({"", HelloMessage("x", 1).SerializeAsString()});
   Client request(receiver_->address(), zmq::socket_type::req);
   request.Send(std::string("hello"));
   ExpectHealthy();
   for (int i = 0; i < 50; ++i) receiver_->Poll(5);
   EXPECT_EQ(
       receiver_->stats().malformed + receiver_->stats().without_session + receiver_->stats().wrong_version,
-      2003u);
+      300u * (limits::kMaxMalformedMessages - 1) + 3);
+  EXPECT_EQ(receiver_->stats().door.put_out_wanted, 0u);
   EXPECT_EQ(Stored(), 3u);
+}
+
+TEST_F(ReceiverTest, NothingButGarbageCostsTheConnection) {
+  Client garbage(receiver_->address());
+  // The socket connects again and again; what it had not sent yet is lost with the connection.
+  while (receiver_->stats().door.put_out_wanted < 3) {
+    garbage.Send(std::string("\x7F"));
+    receiver_->Poll(10);
+    while (garbage.Receive()) {
+    }
+  }
+  EXPECT_THAT(receiver_->TakeNotices(),
+              ::testing::Contains(HasSubstr("messages that are none of an agent's")));
+  ExpectHealthy();
+}
+
+TEST_F(ReceiverTest, AStrangersMessageCostsNoMoreThanAHello) {
+  Client stranger(receiver_->address());
+  // It would parse as a Hello with a long name.
+  stranger.Send(HelloMessage(std::string(limits::kMaxHelloBytes, 'x'), 1));
+  EXPECT_EQ(Answer(stranger).refusal().code(), Refusal::NO_SESSION);
+  EXPECT_EQ(receiver_->stats().malformed, 0u) << "it was not looked at";
+  ExpectHealthy();
 }
 
 // Valid messages with bytes flipped: whatever happens, what is stored came through a CRC.
 TEST_F(ReceiverTest, DamagedMessages) {
   std::mt19937_64 random(6);
-  Client client(receiver_->address());
-  Ask(client, HelloMessage("a", 1));
+  std::unique_ptr<Client> client;
   const std::string good = BatchMessage(1, MakeBatch(records_, 4)).SerializeAsString();
   for (int i = 0; i < 3000; ++i) {
+    // Malformed ones cost the connection in the end.
+    if (i % (limits::kMaxMalformedMessages - 1) == 0) {
+      client = std::make_unique<Client>(receiver_->address());
+      Ask(*client, HelloMessage("a", 1));
+    }
     std::string bad = good;
     // Never the sequence alone: that would be a good batch.
     bad[4 + random() % (bad.size() - 4)] ^= static_cast<char>(1 + random() % 255);
-    client.Send(bad);
-    Answer(client);
+    client->Send(bad);
+    Answer(*client);
   }
   EXPECT_EQ(Stored() % 4, 0u);
   ExpectHealthy();

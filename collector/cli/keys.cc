@@ -1,0 +1,181 @@
+// `keytrail keys`: makes the keys of agents and collectors, and says which agents a collector admits.
+
+#include <algorithm>
+#include <ctime>
+#include <filesystem>
+#include <memory>
+
+#include <nlohmann/json.hpp>
+
+#include "collector/cli/commands.h"
+#include "collector/cli/terminal.h"
+#include "collector/receive/admitted_keys.h"
+#include "collector/receive/curve_pair.h"
+#include "common/curve_key.h"
+#include "common/whole_file.h"
+
+namespace keytrail {
+
+namespace {
+
+struct KeysArguments {
+  std::string name;
+  std::string folder = ".";
+  std::string admitted;
+  std::vector<std::string> files;
+  std::vector<std::string> names;
+  bool json = false;
+};
+
+std::string FormatUtcSeconds(int64_t ns) {
+  const std::time_t seconds = ns / 1'000'000'000;
+  std::tm utc{};
+  gmtime_r(&seconds, &utc);
+  char text[32] = {};
+  std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &utc);
+  return text;
+}
+
+int FailKeys(const std::string& message) {
+  return Fail("keys: " + message);
+}
+
+// NAME.key and NAME.pub. What is there already stays: a second run mends what the first could not finish.
+int RunNew(const KeysArguments& arguments) {
+  if (!IsKeyName(arguments.name)) {
+    return FailKeys(
+        "'" + arguments.name +
+        "' is no name for a key: letters, digits, '.', '_' and '-' (at most 64), the first a letter or"
+        " digit");
+  }
+  const std::filesystem::path folder(arguments.folder);
+  const std::string secret_path = (folder / (arguments.name + ".key")).string();
+  const std::string public_path = (folder / (arguments.name + ".pub")).string();
+  std::error_code missing;
+  const bool there = std::filesystem::exists(std::filesystem::symlink_status(secret_path, missing));
+  Result<SecretKey> key = there ? ReadSecretKeyFile(secret_path) : NewKeyPair(arguments.name);
+  if (!key) return FailKeys(key.error());
+  if (there) {
+    const Status pair = CheckKeyPair(*key, secret_path);
+    if (!pair.ok()) return FailKeys(pair.error());
+  }
+  const bool public_there = std::filesystem::exists(std::filesystem::symlink_status(public_path, missing));
+  if (public_there) {
+    const Result<PublicKey> other = ReadPublicKeyFile(public_path);
+    if (!other) return FailKeys(other.error());
+    if (other->key != key->public_key.key) {
+      return FailKeys("'" + public_path +
+                      "' is the public key of another pair, and it stays; take another name, or"
+                      " remove it first");
+    }
+  }
+  if (!there) {
+    const Status written = WriteWholeFile(secret_path, SecretKeyText(*key), 0600, IfThere::kFail);
+    if (!written.ok()) return FailKeys(written.error());
+  }
+  if (!public_there) {
+    const Status written = WriteWholeFile(public_path, PublicKeyText(key->public_key), 0644, IfThere::kFail);
+    if (!written.ok()) return FailKeys(written.error());
+  }
+  const std::string text = (there ? "'" + secret_path + "' is there already" : "made '" + secret_path + "'") +
+                           " (secret, stays on its host) and '" + public_path + "'\npublic key " +
+                           key->public_key.key + "\n";
+  return WriteOut(text) ? kExitDone : FailKeys("standard output: cannot write");
+}
+
+int TellChange(const Result<KeyChange>& change, const std::string& subject) {
+  if (!change) return FailKeys(subject + change.error());
+  return WriteOut(change->text + "\n") ? kExitDone : FailKeys("standard output: cannot write");
+}
+
+int RunAdmit(const KeysArguments& arguments) {
+  int status = kExitDone;
+  for (const std::string& file : arguments.files) {
+    const Result<PublicKey> key = ReadPublicKeyFile(file);
+    const int one =
+        key ? TellChange(AdmitKey(arguments.admitted, *key), "'" + file + "': ") : FailKeys(key.error());
+    if (one != kExitDone) status = one;
+  }
+  return status;
+}
+
+int RunRevoke(const KeysArguments& arguments) {
+  int status = kExitDone;
+  for (const std::string& name : arguments.names) {
+    const int one = TellChange(RevokeKey(arguments.admitted, name), "");
+    if (one != kExitDone) status = one;
+  }
+  return status;
+}
+
+int RunList(const KeysArguments& arguments) {
+  const Result<KeyFolder> folder = ReadKeyFolder(arguments.admitted);
+  if (!folder) return FailKeys(folder.error());
+  nlohmann::ordered_json json;
+  json["keys"] = nlohmann::json::array();
+  std::string text;
+  size_t widest = 4;
+  for (const AdmittedKey& key : folder->keys) widest = std::max(widest, key.name.size());
+  const auto padded = [](std::string word, size_t width) {
+    word.resize(std::max(width, word.size()), ' ');
+    return word + "  ";
+  };
+  text = padded("name", widest) + padded("state", 8) + padded("public key", 40) + "since (UTC)\n";
+  for (const AdmittedKey& key : folder->keys) {
+    const std::string state = key.revoked ? "revoked" : "admitted";
+    const std::string since = FormatUtcSeconds(key.changed_ns);
+    text += padded(key.name, widest) + padded(state, 8) + padded(key.public_key, 40) + since + "\n";
+    json["keys"].push_back(
+        {{"name", key.name}, {"state", state}, {"public_key", key.public_key}, {"since", since}});
+  }
+  json["problems"] = folder->problems;
+  if (!WriteOut(arguments.json ? json.dump() + "\n" : text)) return FailKeys("standard output: cannot write");
+  for (const std::string& problem : folder->problems) FailKeys(problem);
+  return folder->problems.empty() ? kExitDone : kExitIncomplete;
+}
+
+}  // namespace
+
+void AddKeysCommand(CLI::App& app, int& exit_status) {
+  auto arguments = std::make_shared<KeysArguments>();
+  CLI::App* keys =
+      app.add_subcommand("keys", "Make keys for agents and collectors, and admit or revoke them");
+  keys->require_subcommand(1);
+  keys->footer(
+      "Between hosts agents and collector need keys: `keys new` on each host (or in one place), `keys admit` "
+      "where the\n"
+      "collector is; then keytrail-collector --key FILE --admitted DIR, and keytrail-agent --key FILE "
+      "--server-key FILE.\n"
+      "A running collector heeds admit and revoke within a second.");
+  const auto run = [&](CLI::App* command, int (*function)(const KeysArguments&)) {
+    command->callback([arguments, function, &exit_status] { exit_status = function(*arguments); });
+  };
+  const auto add_admitted = [&](CLI::App* command) {
+    command
+        ->add_option("--admitted", arguments->admitted,
+                     "The folder of keys that the collector has as --admitted")
+        ->type_name("DIR")
+        ->required();
+  };
+  CLI::App* make = keys->add_subcommand("new", "Make NAME.key (secret, mode 0600) and NAME.pub");
+  make->add_option("NAME", arguments->name, "Of the host, as a rule")->required();
+  make->add_option("--dir", arguments->folder, "Write them into this folder")
+      ->type_name("DIR")
+      ->capture_default_str();
+  run(make, RunNew);
+  CLI::App* admit = keys->add_subcommand("admit", "Let agents with these public keys send records");
+  admit->add_option("FILE", arguments->files, "NAME.pub")->required();
+  add_admitted(admit);
+  run(admit, RunAdmit);
+  CLI::App* list = keys->add_subcommand("list", "Print who is admitted, and who was");
+  add_admitted(list);
+  list->add_flag("--json", arguments->json, "Print one JSON object");
+  list->footer("Exit status 3: files of the folder do not count, and why is told.");
+  run(list, RunList);
+  CLI::App* revoke = keys->add_subcommand("revoke", "Let them send no more, from the next message on");
+  revoke->add_option("NAME", arguments->names, "As admitted, or the public key")->required();
+  add_admitted(revoke);
+  run(revoke, RunRevoke);
+}
+
+}  // namespace keytrail
