@@ -4,6 +4,7 @@
 
 #include "collector/query/messages.h"
 #include "collector/query/statement_of.h"
+#include "collector/store/sandbox.h"
 
 namespace keytrail {
 
@@ -103,9 +104,7 @@ grpc::Status Stopped(const SqlOutcome& outcome, Reason reason, int64_t max_time_
   }
   if (reason == Reason::kTime || outcome.end == End::kTimeLimit) {
     ++state.counts.timed_out;
-    const std::string text =
-        "stopped after " + std::to_string(max_time_ns / 1'000'000) + " ms, its time limit";
-    return Problem(grpc::StatusCode::DEADLINE_EXCEEDED, outcome.end == End::kTimeLimit ? outcome.text : text);
+    return Problem(grpc::StatusCode::DEADLINE_EXCEEDED, TimeLimitText(max_time_ns));
   }
   switch (outcome.end) {
     case End::kMemoryLimit:

@@ -25,12 +25,6 @@ int64_t SteadyNs() {
       .count();
 }
 
-std::string SecondsText(int64_t ns) {
-  char text[32];
-  std::snprintf(text, sizeof text, "%.3g s", static_cast<double>(ns) / 1e9);
-  return text;
-}
-
 void SetLimits(sqlite3* db) {
   const struct {
     int id;
@@ -101,6 +95,13 @@ size_t RowBytes(const std::vector<Store::QueryValue>& row) {
 
 }  // namespace
 
+std::string TimeLimitText(int64_t max_time_ns) {
+  char text[64];
+  std::snprintf(text, sizeof text, "stopped after %.3g s, its time limit",
+                static_cast<double>(max_time_ns) / 1e9);
+  return text;
+}
+
 struct Sandbox::State {
   std::unique_ptr<Store> store;
   std::atomic<bool> cancelled = false;
@@ -127,7 +128,7 @@ struct Sandbox::State {
 SqlOutcome Sandbox::State::Stopped(int code, const MemoryBound& memory, const ReadingOnly& only,
                                    const SqlQuestion& question) {
   if (cancelled) return {End::kCancelled, "cancelled"};
-  if (late) return {End::kTimeLimit, "stopped after " + SecondsText(max_time_ns) + ", its time limit"};
+  if (late) return {End::kTimeLimit, TimeLimitText(max_time_ns)};
   if (memory.hit()) {
     return {End::kMemoryLimit, "stopped: it needs more than " +
                                    std::to_string(limits::kMaxQueryMemoryBytes >> 20) + " MiB of memory"};

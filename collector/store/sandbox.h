@@ -55,6 +55,9 @@ using ColumnVisitor = std::function<void(const std::vector<std::string>& names)>
 // False: no more rows.
 using RowVisitor = std::function<bool(const std::vector<Store::QueryValue>& values)>;
 
+// "stopped after 0.2 s, its time limit": whoever stops a query says it in the same words.
+std::string TimeLimitText(int64_t max_time_ns);
+
 class Sandbox {
  public:
   // As Store::OpenReadOnly. Error: path and reason.
