@@ -11,6 +11,7 @@
 #include <filesystem>
 #include <fstream>
 
+#include "collector/store/memory_bound.h"
 #include "collector/store/schema.h"
 
 namespace keytrail {
@@ -396,6 +397,8 @@ Status Folder::TakeWindows() {
 
 Result<std::unique_ptr<Folder>> Folder::Open(const std::string& path, const FolderOptions& options,
                                              Store::State& live) {
+  // Files are looked at before the first Store is opened, and it must come before the first use of SQLite.
+  (void)InstallMemoryBound();
   std::unique_ptr<Folder> folder(new Folder);
   Folder& f = *folder;
   f.path_ = path;
