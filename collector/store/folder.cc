@@ -11,6 +11,7 @@
 #include <filesystem>
 #include <fstream>
 
+#include "collector/store/memory_bound.h"
 #include "collector/store/schema.h"
 
 namespace keytrail {
@@ -198,9 +199,25 @@ Status Folder::Adopt(Store::State& found) {
   std::error_code failed;
   fs::rename(catalogue_path_, PathOf(name), failed);
   if (failed) return Error{"database '" + catalogue_path_ + "': cannot be renamed: " + failed.message()};
+  adopted_ = PathOf(name);
   notices_.push_back("'" + catalogue_path_ + "' is of an earlier layout; it is now the window '" + name +
                      "'");
   return Done{};
+}
+
+// Until it is judged anew, what an adopted database says of verdicts is the report. Without it nothing is
+// lost.
+void Folder::TakeReport() {
+  if (adopted_.empty() || !Run("ATTACH " + SqlQuoted(adopted_) + " AS w")) return;
+  std::string sql = "BEGIN IMMEDIATE;";
+  for (const char* table : {"verdicts", "inconclusive", "verdict_notes", "occurrences", "evidence", "hosts",
+                            "benign", "report_losses", "clock_offsets"}) {
+    sql += std::string("INSERT INTO main.") + table + " SELECT * FROM w." + table + ";";
+  }
+  if (!Run(sql + "INSERT OR IGNORE INTO main.about SELECT * FROM w.about WHERE name <> 'part'; COMMIT;")) {
+    Run("ROLLBACK");
+  }
+  Run("DETACH w");
 }
 
 Status Folder::TakeCatalogue() {
@@ -396,6 +413,8 @@ Status Folder::TakeWindows() {
 
 Result<std::unique_ptr<Folder>> Folder::Open(const std::string& path, const FolderOptions& options,
                                              Store::State& live) {
+  // Files are looked at before the first Store is opened, and it must come before the first use of SQLite.
+  (void)InstallMemoryBound();
   std::unique_ptr<Folder> folder(new Folder);
   Folder& f = *folder;
   f.path_ = path;
@@ -407,6 +426,7 @@ Result<std::unique_ptr<Folder>> Folder::Open(const std::string& path, const Fold
   if (status.ok()) status = f.TakeCatalogue();
   if (status.ok()) status = f.TakeWindows();
   if (!status.ok()) return Error{status.error()};
+  f.TakeReport();
   f.sealer_ = std::make_unique<Sealer>();
   for (const Window& w : f.windows_) {
     if (w.state == "closed") f.sealer_->Seal(f.PathOf(w.file));

@@ -63,6 +63,7 @@ class Folder {
   Status Lock();
   Status TakeCatalogue();
   Status Adopt(Store::State& found);
+  void TakeReport();
   Status TakeWindows();
   Status TakeWindow(const std::string& file);
   Status Reconcile();
@@ -96,6 +97,7 @@ class Folder {
   bool live_used_ = false;  // a batch was committed to it
   bool live_damaged_ = false;
   bool amended_ = false;
+  std::string adopted_;  // path
   std::unique_ptr<Sealer> sealer_;
 };
 
