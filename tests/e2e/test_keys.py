@@ -8,7 +8,6 @@ import re
 import shutil
 import signal
 import socket
-import sqlite3
 import stat
 import struct
 import subprocess
@@ -65,8 +64,11 @@ class Collector:
         return socket.create_connection(("127.0.0.1", self.port), timeout=30)
 
     def count(self, query="select count(*) from calls"):
-        with sqlite3.connect(f"file:{self.data}/keytrail.db?mode=ro", uri=True) as database:
-            return database.execute(query).fetchone()[0]
+        """One number of what is stored, in whichever of the folder's files."""
+        result = harness.run([harness.program("keytrail"), "sql", "--db", self.data, "-e", query, "--format", "csv"])
+        if result.returncode != harness.DONE:
+            raise LookupError(result.stderr)
+        return int(result.stdout.split()[-1])
 
     def stop(self):
         if self.process.poll() is None:
@@ -191,9 +193,8 @@ class Transport(KeyTest):
         self.assertEqual(admitted, 1)
         self.assertGreaterEqual(denied, 1)
         self.assertGreaterEqual(failed, 120 + 5)
-        # Told, but not each of them.
+        # Told, but not each of them: the rest is in the summary's counts.
         self.assertLess(words.count("refused 127.0.0.1"), 30)
-        self.assertIn("such events not told", words)
 
     def test_revoked_while_connected(self):
         """A live connection: the proxy holds the agent's bytes back until its key is revoked."""
@@ -207,7 +208,9 @@ class Transport(KeyTest):
         try:
             agent.stdin.write(packets[:len(packets) // 2])
             agent.stdin.flush()
+            end = time.monotonic() + 60
             while self.count_if_any() == 0:
+                self.assertLess(time.monotonic(), end, self.collector.words())
                 time.sleep(0.05)
             revoked = keys("revoke", "good", "--admitted", self.admitted)
             self.assertEqual((revoked.returncode, revoked.stdout), (harness.DONE, "'good' is revoked\n"))
@@ -234,7 +237,7 @@ class Transport(KeyTest):
     def count_if_any(self):
         try:
             return self.collector.count()
-        except sqlite3.OperationalError:
+        except LookupError:
             return 0
 
     def test_recorded_bytes_sent_again_are_not_stored_twice(self):
