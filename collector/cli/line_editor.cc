@@ -17,14 +17,6 @@
 #include "collector/cli/interrupt.h"
 #include "collector/cli/terminal.h"
 
-#if defined(__SANITIZE_ADDRESS__)
-// libedit copies the name and the help of a function that is added (EL_ADDFN), and never frees them.
-extern "C" const char* __lsan_default_suppressions();
-extern "C" const char* __lsan_default_suppressions() {
-  return "leak:wcsdup\n";
-}
-#endif
-
 namespace keytrail {
 
 namespace {
