@@ -10,6 +10,7 @@
 #include <map>
 #include <random>
 
+#include "agent/ship/batch_queue.h"
 #include "common/crc32c.h"
 #include "common/limits.h"
 #include "proto/keytrail/record.pb.h"
@@ -60,7 +61,7 @@ class ShipSessionTest : public ::testing::Test {
  protected:
   ShipSessionTest()
       : queue_(1 << 20, 10, false, [] {}),
-        session_(ShipIdentity{"key", "tidb1", "tidb", 77, "h", "i"}, queue_) {}
+        session_(ShipIdentity{"key", "tidb1", "tidb", 77, "h", "i"}, source_) {}
 
   std::vector<Envelope> Due(int64_t now_ms) {
     std::vector<Envelope> all;
@@ -90,6 +91,7 @@ class ShipSessionTest : public ::testing::Test {
 
   RandomRecords records_{1};
   BatchQueue queue_;
+  QueueSource source_{queue_};
   ShipSession session_;
 };
 
@@ -327,7 +329,8 @@ TEST(ShipSessionWire, ExactlyOnceOverABadWire) {
   for (uint64_t seed = 0; seed < 40; ++seed) {
     std::mt19937_64 random(seed);
     BatchQueue queue(1 << 22, 5, false, [] {});
-    ShipSession session(ShipIdentity{"k", "", "", 5, "", ""}, queue);
+    QueueSource source(queue);
+    ShipSession session(ShipIdentity{"k", "", "", 5, "", ""}, source);
     RandomRecords records(seed);
     constexpr uint64_t kRecords = 300;
     for (uint64_t i = 0; i < kRecords; ++i) queue.Put(records.Get());
