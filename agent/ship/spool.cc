@@ -560,7 +560,9 @@ bool Spool::Read(uint64_t number, uint64_t after, NumberedBatch& batch) {
     e.read_offset += e.loaded->scanner.offset() - base;
     if (found == SpoolScanner::Found::kEnd) {
       const std::optional<SpoolEntry> torn = e.loaded->scanner.torn_entry();
+      const bool written_since = !e.loaded->scanner.torn() && !e.loaded->data.empty();
       e.loaded.reset();
+      if (written_since && e.read_offset < segment.bytes) continue;
       if (last && epoch == &current()) {
         // More may come, but not into what was torn by a failure.
         if (e.read_offset < segment.bytes) {
