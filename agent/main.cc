@@ -7,6 +7,7 @@
 #include <cstdio>
 #include <memory>
 #include <string>
+#include <utility>
 
 #include <CLI/CLI.hpp>
 
@@ -219,6 +220,24 @@ ShipperOptions OptionsOf(const AgentArguments& arguments) {
   return ship;
 }
 
+void PrintShipping(const ShipperStats& stats) {
+  const std::pair<const char*, uint64_t> lines[] = {
+      {"ship_records", stats.records},
+      {"ship_batches_acknowledged", stats.batches_acknowledged},
+      {"ship_wire_bytes", stats.wire_bytes},
+      {"ship_hellos", stats.hellos},
+      {"spool_batches_written", stats.spool_batches_written},
+      {"spool_batches_read", stats.spool_batches_read},
+      {"spool_records_lost", stats.spool_records_lost},
+      {"spool_torn_tails", stats.spool_torn_tails},
+      {"spool_disk_failures", stats.spool_disk_failures},
+      {"spool_records_left", stats.spool_records_left},
+  };
+  for (const auto& [name, value] : lines) {
+    std::fprintf(stderr, "  %s %llu\n", name, static_cast<unsigned long long>(value));
+  }
+}
+
 // The exit status of shipping: all stored, or some kept or lost.
 int FinishShipping(Shipper& shipper) {
   const Status finished = shipper.Finish();
@@ -305,6 +324,7 @@ int RunAgent(const AgentArguments& arguments) {
     if (shipped == kExitFailed || exit_status == kExitDone) exit_status = shipped;
   }
   PrintSummary(arguments, pipeline, **schema, out);
+  if (shipper != nullptr && arguments.verbose) PrintShipping(shipper->stats());
   const Status flushed = out.Flush();
   if (!flushed.ok()) exit_status = Fail(flushed.error());
   if (exit_status == kExitDone && incomplete) exit_status = kExitIncomplete;
