@@ -171,7 +171,7 @@ inline constexpr size_t kMaxBatchConnections = 65536;
 inline constexpr size_t kMaxBatchLosses = 4096;
 // Sealed batches that wait for the collector, decompressed: about 100,000 records, a second of a busy host.
 inline constexpr size_t kMaxShipQueueBytes = 32u << 20;
-// Bytes of the spool on disk: by default about twenty minutes of a busy host, since a call takes some 20 bytes
+// Bytes of the spool on disk: by default nine to forty million calls, since one takes 25 to 120 bytes
 // there. The least has room for two of the largest messages; the most is where the files become too many.
 inline constexpr uint64_t kDefaultSpoolBytes = 1ull << 30;
 inline constexpr uint64_t kMinSpoolBytes = 2 * kMaxWireMessageBytes + (4u << 20);

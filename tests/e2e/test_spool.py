@@ -97,7 +97,7 @@ class Spool(harness.ProgramTest):
         cls.folder = tempfile.TemporaryDirectory()
         cls.path = os.path.join(cls.folder.name, "load.pcap")
         with open(cls.path, "wb") as handle:
-            handle.write(repeated(harness.capture(scenario, "tidb1"), 50))
+            handle.write(repeated(harness.capture(scenario, "tidb1"), 50 if ROUNDS >= 100 else 25))
         records, _, _ = harness.agent_json(cls.path)
         cls.expected = ["|".join(str(r[c]) for c in COLUMNS) for r in records if r["kind"] != "amend"]
         cls.seed = int(os.environ.get("KEYTRAIL_SEED", random.randrange(1 << 30)))
@@ -279,7 +279,7 @@ class Spool(harness.ProgramTest):
         self.assertEqual(len(self.check({}, 1)), 1)
 
     def test_connections_that_break(self):
-        cuts = 10 * ROUNDS if ROUNDS >= 100 else 8
+        cuts = 10 * ROUNDS if ROUNDS >= 100 else 5
         collector = self.collector()
         harness.wait_listening(collector, self.address)
         proxy = Proxy(self.address, cuts, self.seed)
