@@ -7,6 +7,7 @@
 #include <cstdio>
 #include <memory>
 #include <string>
+#include <utility>
 
 #include <CLI/CLI.hpp>
 
@@ -15,6 +16,7 @@
 #include "agent/ship/line_writer.h"
 #include "agent/ship/shipper.h"
 #include "agent/ship/text_output.h"
+#include "common/limits.h"
 #include "common/version.h"
 
 namespace keytrail {
@@ -39,6 +41,11 @@ struct AgentArguments {
   std::string server_key_file;
   std::string agent_name;
   std::string role;
+  std::string spool;
+  std::string wait;
+  uint64_t spool_bytes = limits::kDefaultSpoolBytes;
+  int64_t wait_ns = 0;
+  bool drain = false;
   std::string duration;
   uint64_t count = 0;
   int64_t duration_ns = 0;
@@ -136,11 +143,33 @@ void DescribeArguments(CLI::App& app, AgentArguments& arguments) {
       ->check(CLI::IsMember({"tidb", "pd", "tikv"}))
       ->type_name("ROLE")
       ->needs(collector);
+  auto* spool =
+      app.add_option("--spool", arguments.spool,
+                     "Keep records in this folder until the collector has stored them, also when the "
+                     "agent is killed")
+          ->type_name("DIR")
+          ->needs(collector);
+  app.add_option(
+         "--spool-bytes", arguments.spool_bytes,
+         "Room of the spool, e.g. 2GiB; when it is full a live capture sheds the oldest, a file waits")
+      ->type_name("N")
+      ->transform(CLI::AsSizeValue(false))
+      ->check(CLI::Range(limits::kMinSpoolBytes, limits::kMaxSpoolBytes))
+      ->needs(spool);
+  app.add_flag("--drain", arguments.drain, "Ship what the spool has, and end")->needs(spool);
+  app.add_option(
+         "--wait", arguments.wait,
+         "How long to wait, at the end, for a collector that stores nothing: 90s, 10m (10s for its first "
+         "answer, then 60s)")
+      ->type_name("TIME")
+      ->needs(collector);
   auto* quiet = app.add_flag("-q,--quiet", arguments.quiet,
                              "Decode, but print no calls (with --json: the summary alone)");
   app.add_flag("-v,--verbose", arguments.verbose, "Print every counter at the end")->excludes(quiet);
   app.set_version_flag("--version", std::string("keytrail-agent ") + kVersion);
-  app.footer("Exit status: 0 done; 1 failed; 2 wrong usage; 3 done, but something was lost or incomplete.");
+  app.footer(
+      "Exit status: 0 done; 1 failed; 2 wrong usage; 3 done, but something was lost or incomplete,\n"
+      "or waits in the spool for a collector.");
 }
 
 int Fail(const std::string& message) {
@@ -188,6 +217,71 @@ void PrintSummary(const AgentArguments& arguments, const AgentPipeline& pipeline
   }
 }
 
+Result<ShipperOptions> OptionsOf(const AgentArguments& arguments) {
+  ShipperOptions ship;
+  ship.address = arguments.collector;
+  ship.agent_name = arguments.agent_name;
+  ship.role = arguments.role;
+  ship.block_when_full = !arguments.file.empty();
+  ship.spool = arguments.spool;
+  ship.spool_bytes = arguments.spool_bytes;
+  ship.drain = arguments.drain;
+  ship.tell = [](const std::string& what) { std::fprintf(stderr, "keytrail-agent: %s\n", what.c_str()); };
+  if (arguments.wait_ns != 0) ship.connect_timeout_ns = ship.finish_timeout_ns = arguments.wait_ns;
+  if (!arguments.key_file.empty()) {
+    const Result<SecretKey> own = ReadSecretKeyFile(arguments.key_file);
+    if (!own) return Error{"--key: " + own.error()};
+    const Result<PublicKey> server = ReadPublicKeyFile(arguments.server_key_file);
+    if (!server) return Error{"--server-key: " + server.error()};
+    ship.keys = AgentKeys{*own, *server};
+  }
+  return ship;
+}
+
+void PrintShipping(const ShipperStats& stats) {
+  const std::pair<const char*, uint64_t> lines[] = {
+      {"ship_records", stats.records},
+      {"ship_batches_acknowledged", stats.batches_acknowledged},
+      {"ship_wire_bytes", stats.wire_bytes},
+      {"ship_hellos", stats.hellos},
+      {"spool_batches_written", stats.spool_batches_written},
+      {"spool_batches_read", stats.spool_batches_read},
+      {"spool_records_lost", stats.spool_records_lost},
+      {"spool_torn_tails", stats.spool_torn_tails},
+      {"spool_disk_failures", stats.spool_disk_failures},
+      {"spool_records_left", stats.spool_records_left},
+  };
+  for (const auto& [name, value] : lines) {
+    std::fprintf(stderr, "  %s %llu\n", name, static_cast<unsigned long long>(value));
+  }
+}
+
+// The exit status of shipping: all stored, or some kept or lost.
+int FinishShipping(Shipper& shipper) {
+  const Status finished = shipper.Finish();
+  if (!shipper.kept().empty()) std::fprintf(stderr, "keytrail-agent: %s\n", shipper.kept().c_str());
+  if (!finished.ok()) return Fail(finished.error());
+  if (!shipper.kept().empty()) return kExitIncomplete;
+  const ShipperStats stats = shipper.stats();
+  const uint64_t lost = stats.records_dropped + stats.spool_records_lost;
+  if (lost == 0) return kExitDone;
+  std::fprintf(stderr, "keytrail-agent: %llu records were lost before the collector took them\n",
+               static_cast<unsigned long long>(lost));
+  return kExitIncomplete;
+}
+
+int Drain(const AgentArguments& arguments) {
+  const Result<ShipperOptions> options = OptionsOf(arguments);
+  if (!options) return Fail(options.error());
+  Result<std::unique_ptr<Shipper>> shipper = Shipper::Start(*options);
+  if (!shipper) return Fail(shipper.error());
+  const int status = FinishShipping(**shipper);
+  const ShipperStats stats = (*shipper)->stats();
+  std::fprintf(stderr, "keytrail-agent: %llu batches of the spool were shipped\n",
+               static_cast<unsigned long long>(stats.batches_acknowledged));
+  return status;
+}
+
 int RunAgent(const AgentArguments& arguments) {
   Result<std::unique_ptr<Schema>> schema = LoadSchema(arguments);
   if (!schema) return Fail(schema.error());
@@ -209,19 +303,9 @@ int RunAgent(const AgentArguments& arguments) {
   options.grpc.all = arguments.all;
   const bool shipping = !arguments.collector.empty();
   if (shipping) {
-    ShipperOptions ship;
-    ship.address = arguments.collector;
-    ship.agent_name = arguments.agent_name;
-    ship.role = arguments.role;
-    ship.block_when_full = !arguments.file.empty();
-    if (!arguments.key_file.empty()) {
-      const Result<SecretKey> own = ReadSecretKeyFile(arguments.key_file);
-      if (!own) return Fail("--key: " + own.error());
-      const Result<PublicKey> server = ReadPublicKeyFile(arguments.server_key_file);
-      if (!server) return Fail("--server-key: " + server.error());
-      ship.keys = AgentKeys{*own, *server};
-    }
-    Result<std::unique_ptr<Shipper>> started = Shipper::Start(ship);
+    const Result<ShipperOptions> ship = OptionsOf(arguments);
+    if (!ship) return Fail(ship.error());
+    Result<std::unique_ptr<Shipper>> started = Shipper::Start(*ship);
     if (!started) return Fail(started.error());
     shipper = std::move(*started);
     sink = std::make_unique<ShipperSink>(*shipper);
@@ -265,10 +349,11 @@ int RunAgent(const AgentArguments& arguments) {
   }
   if (shipper != nullptr) {
     ShipLosses(pipeline.counters(), *shipper);
-    const Status finished = shipper->Finish();
-    if (!finished.ok()) exit_status = Fail(finished.error());
+    const int shipped = FinishShipping(*shipper);
+    if (shipped == kExitFailed || exit_status == kExitDone) exit_status = shipped;
   }
   PrintSummary(arguments, pipeline, **schema, out);
+  if (shipper != nullptr && arguments.verbose) PrintShipping(shipper->stats());
   const Status flushed = out.Flush();
   if (!flushed.ok()) exit_status = Fail(flushed.error());
   if (exit_status == kExitDone && incomplete) exit_status = kExitIncomplete;
@@ -284,6 +369,18 @@ int Main(int argc, char** argv) {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {
     return app.exit(e) == 0 ? kExitDone : kExitUsage;
+  }
+  if (!arguments.wait.empty()) {
+    arguments.wait_ns = ParseDuration(arguments.wait);
+    if (arguments.wait_ns == 0) {
+      return WrongUsage("--wait '" + arguments.wait + "' is no time such as 90s, 10m or 2h");
+    }
+  }
+  if (arguments.drain) {
+    if (!arguments.device.empty() || !arguments.file.empty()) {
+      return WrongUsage("--drain ships what the spool has: without -i and -r");
+    }
+    return Drain(arguments);
   }
   if (arguments.device.empty() == arguments.file.empty()) return WrongUsage("give either -i DEV or -r FILE");
   if (!arguments.duration.empty()) {

@@ -171,6 +171,21 @@ inline constexpr size_t kMaxBatchConnections = 65536;
 inline constexpr size_t kMaxBatchLosses = 4096;
 // Sealed batches that wait for the collector, decompressed: about 100,000 records, a second of a busy host.
 inline constexpr size_t kMaxShipQueueBytes = 32u << 20;
+// Bytes of the spool on disk: by default nine to forty million calls, since one takes 25 to 120 bytes
+// there. The least has room for two of the largest messages; the most is where the files become too many.
+inline constexpr uint64_t kDefaultSpoolBytes = 1ull << 30;
+inline constexpr uint64_t kMinSpoolBytes = 2 * kMaxWireMessageBytes + (4u << 20);
+inline constexpr uint64_t kMaxSpoolBytes = 256ull << 30;
+// Files of a spool: 256 GiB in segments of 16 MiB, or as many starts of an agent that finds no collector.
+inline constexpr size_t kMaxSpoolSegments = 16384;
+// What a crash of the machine (not of the agent) may take; each sync costs a disk some milliseconds.
+inline constexpr int64_t kSpoolSyncNs = 1'000'000'000;
+// A disk that is full, read-only or failing is tried again so often.
+inline constexpr int64_t kSpoolRetryNs = 1'000'000'000;
+// Compressed batches that wait in memory for a disk that takes none; then the queue before them fills.
+inline constexpr size_t kMaxUnspooledBytes = 16u << 20;
+// Compressed batches that are read ahead for the thread that ships.
+inline constexpr size_t kMaxReadyBytes = 4u << 20;
 // A batch is sent after this time even if it is small, so that a quiet host is heard.
 inline constexpr int64_t kMaxBatchAgeNs = 200'000'000;
 

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 
-#include "common/crc32c.h"
 #include "common/limits.h"
 #include "common/version.h"
 #include "proto/keytrail/record.pb.h"
@@ -17,6 +16,8 @@ constexpr int64_t kLongestHelloWaitNs = 4000 * kMs;
 // Longer than any commit; a needless Hello only costs a resend.
 constexpr int64_t kAcknowledgeWaitNs = 5000 * kMs;
 constexpr int64_t kHeartbeatNs = 2000 * kMs;
+// While batches wait for an acknowledgement: a connection that was cut and made again answers NO_SESSION.
+constexpr int64_t kProbeNs = 500 * kMs;
 constexpr int64_t kByeWaitNs = 500 * kMs;
 // Everything is stored by then: a goodbye that nobody answers is no failure.
 constexpr int64_t kLongestByeNs = 3000 * kMs;
@@ -26,8 +27,8 @@ constexpr int kMaxRefusals = 3;
 
 }  // namespace
 
-ShipSession::ShipSession(ShipIdentity identity, BatchQueue& queue)
-    : identity_(std::move(identity)), queue_(queue), hello_wait_ns_(kFirstHelloWaitNs) {}
+ShipSession::ShipSession(ShipIdentity identity, BatchSource& source)
+    : identity_(std::move(identity)), source_(source), hello_wait_ns_(kFirstHelloWaitNs) {}
 
 std::string ShipSession::Hello() {
   protocol::Envelope envelope;
@@ -37,7 +38,8 @@ std::string ShipSession::Hello() {
   hello.set_name(identity_.name);
   hello.set_role(identity_.role);
   hello.set_epoch(identity_.epoch);
-  hello.set_first_available(in_flight_.empty() ? last_sequence_ + 1 : in_flight_.front().sequence);
+  offered_ = in_flight_.empty() ? last_sequence_ + 1 : in_flight_.front().sequence;
+  hello.set_first_available(offered_);
   hello.mutable_host()->set_hostname(identity_.hostname);
   hello.mutable_host()->set_agent_version(kVersion);
   hello.mutable_host()->set_input(identity_.input);
@@ -49,36 +51,43 @@ void ShipSession::SayHelloAt(int64_t when_ns) {
   hello_due_ns_ = when_ns;
 }
 
-// Moves one batch from the queue to in_flight_.
-bool ShipSession::SealNext(int64_t now_ns) {
-  SealedBatch sealed;
-  if (in_flight_.size() >= credit_ || !queue_.Take(now_ns, sealed)) return false;
-  protocol::Envelope envelope;
-  protocol::Batch& batch = *envelope.mutable_batch();
-  *batch.mutable_payload() = CompressBatch(sealed.payload);
-  batch.set_sequence(++last_sequence_);
-  batch.set_crc32c(Crc32c(AsBytes(batch.payload())));
-  batch.set_payload_size(static_cast<uint32_t>(sealed.payload.size()));
-  batch.set_records(sealed.records);
+// Moves one batch from the source to in_flight_.
+bool ShipSession::TakeNext(int64_t now_ns) {
+  NumberedBatch batch;
+  do {
+    if (in_flight_.size() >= credit_ || !source_.Next(now_ns, batch)) return false;
+    // Of an earlier life of the agent: the collector may have it.
+  } while (batch.sequence <= committed_);
+  last_sequence_ = batch.sequence;
+  payload_bytes_ += batch.payload_bytes;
+  wire_bytes_ += batch.message.size();
   InFlight& entry = in_flight_.emplace_back();
-  entry.sequence = last_sequence_;
-  entry.records = sealed.records;
-  entry.first_ns = sealed.first_ns;
-  entry.last_ns = sealed.last_ns;
-  envelope.SerializeToString(&entry.message);
-  payload_bytes_ += sealed.payload.size();
-  wire_bytes_ += entry.message.size();
+  entry.sequence = batch.sequence;
+  entry.records = batch.records;
+  entry.first_ns = batch.first_ns;
+  entry.last_ns = batch.last_ns;
+  entry.message = std::move(batch.message);
   return true;
+}
+
+// The next one in flight may be sent. If batches before it do not exist any more, the collector must be told
+// so by a Hello first, and not before it has all that does exist.
+bool ShipSession::MayGo(int64_t now_ns) {
+  const uint64_t sequence = in_flight_[next_to_send_].sequence;
+  if (sequence <= expected_) return true;
+  // Offered and still not passed over: no collector of this protocol does that; ask it now and then.
+  if (next_to_send_ == 0) SayHelloAt(offered_ == sequence ? now_ns + kUnavailableRetryNs : now_ns);
+  return false;
 }
 
 bool ShipSession::Next(int64_t now_ns, std::string& message) {
   if (!started_) {
     started_ = true;
-    hello_due_ns_ = heard_ns_ = progress_ns_ = now_ns;
+    hello_due_ns_ = heard_ns_ = progress_ns_ = acknowledged_ns_ = now_ns;
   }
   if (state_ == State::kDone || state_ == State::kFailed) return false;
-  if (welcomed_ && in_flight_.empty() && queue_.idle()) progress_ns_ = now_ns;
-  const bool all_stored = welcomed_ && in_flight_.empty() && queue_.drained();
+  if (welcomed_ && in_flight_.empty() && source_.idle()) progress_ns_ = now_ns;
+  const bool all_stored = welcomed_ && in_flight_.empty() && source_.drained();
   if (all_stored) {
     if (bye_since_ns_ == 0) bye_since_ns_ = now_ns;
     if (now_ns - bye_since_ns_ >= kLongestByeNs) state_ = State::kDone;
@@ -89,6 +98,21 @@ bool ShipSession::Next(int64_t now_ns, std::string& message) {
       (waits || state_ == State::kBye || now_ns - heard_ns_ >= 3 * kAcknowledgeWaitNs)) {
     SayHelloAt(now_ns);
   }
+  // Answered heartbeats do not say that an acknowledgement was not lost.
+  if (state_ == State::kOpen && waits && now_ns - acknowledged_ns_ >= 3 * kAcknowledgeWaitNs) {
+    acknowledged_ns_ = now_ns;
+    SayHelloAt(now_ns);
+  }
+  if (state_ != State::kHello && (next_to_send_ < in_flight_.size() || TakeNext(now_ns)) && MayGo(now_ns)) {
+    state_ = State::kOpen;
+    message = in_flight_[next_to_send_++].message;
+    expected_ = std::max(expected_, in_flight_[next_to_send_ - 1].sequence + 1);
+    ++batches_sent_;
+    // The wait for an acknowledgement begins with the first batch that goes out.
+    if (next_to_send_ == 1) heard_ns_ = acknowledged_ns_ = now_ns;
+    sent_ns_ = now_ns;
+    return true;
+  }
   if (state_ == State::kHello) {
     if (now_ns < hello_due_ns_) return false;
     hello_due_ns_ = now_ns + hello_wait_ns_;
@@ -98,14 +122,6 @@ bool ShipSession::Next(int64_t now_ns, std::string& message) {
     message = Hello();
     return true;
   }
-  if (next_to_send_ < in_flight_.size() || SealNext(now_ns)) {
-    message = in_flight_[next_to_send_++].message;
-    ++batches_sent_;
-    // The wait for an acknowledgement begins with the first batch that goes out.
-    if (next_to_send_ == 1) heard_ns_ = now_ns;
-    sent_ns_ = now_ns;
-    return true;
-  }
   protocol::Envelope envelope;
   if (all_stored) {
     if (state_ != State::kBye) bye_due_ns_ = now_ns;
@@ -113,7 +129,7 @@ bool ShipSession::Next(int64_t now_ns, std::string& message) {
     if (now_ns < bye_due_ns_) return false;
     bye_due_ns_ = now_ns + kByeWaitNs;
     envelope.mutable_bye()->set_last_sequence(last_sequence_);
-  } else if (now_ns - sent_ns_ >= kHeartbeatNs) {
+  } else if (now_ns - sent_ns_ >= (waits ? kProbeNs : kHeartbeatNs)) {
     envelope.mutable_heartbeat();
   } else {
     return false;
@@ -128,8 +144,11 @@ void ShipSession::AcknowledgeUpTo(int64_t now_ns, uint64_t sequence) {
     in_flight_.pop_front();
     if (next_to_send_ > 0) --next_to_send_;
     ++batches_acknowledged_;
-    progress_ns_ = now_ns;
+    progress_ns_ = acknowledged_ns_ = now_ns;
   }
+  committed_ = std::max(committed_, sequence);
+  last_sequence_ = std::max(last_sequence_, committed_);
+  source_.Acknowledged(committed_);
 }
 
 // Gives up a batch that the collector cannot read, and has the next one say so.
@@ -138,7 +157,7 @@ void ShipSession::DropRefused(uint64_t sequence) {
   InFlight& front = in_flight_.front();
   if (++front.refused < kMaxRefusals) return;
   records_refused_ += front.records;
-  queue_.PutLoss({"batch_refused", front.records, front.first_ns, front.last_ns});
+  source_.Lost({"batch_refused", front.records, front.first_ns, front.last_ns});
   in_flight_.pop_front();
 }
 
@@ -155,6 +174,7 @@ void ShipSession::OnMessage(int64_t now_ns, Bytes bytes) {
       if (welcome.epoch() != identity_.epoch || state_ != State::kHello) return;
       AcknowledgeUpTo(now_ns, welcome.last_committed());
       next_to_send_ = 0;
+      expected_ = welcome.last_committed() + 1;
       credit_ = welcome.credit();
       welcomed_ = true;
       hello_wait_ns_ = kFirstHelloWaitNs;
@@ -163,6 +183,8 @@ void ShipSession::OnMessage(int64_t now_ns, Bytes bytes) {
       return;
     }
     case protocol::Envelope::kAck:
+      // Before the welcome it is about the epoch that this connection shipped before.
+      if (!welcomed_) return;
       if (envelope.ack().credit() != 0) credit_ = envelope.ack().credit();
       AcknowledgeUpTo(now_ns, envelope.ack().sequence());
       return;

@@ -11,26 +11,17 @@
 #include <memory>
 #include <string>
 
-#include "agent/ship/batch_queue.h"
+#include "agent/ship/batch_source.h"
 #include "common/bytes.h"
 
 namespace keytrail {
 
 inline constexpr uint32_t kProtocolVersion = 1;
 
-struct ShipIdentity {
-  std::string agent_key;
-  std::string name;
-  std::string role;
-  uint64_t epoch = 0;
-  std::string hostname;
-  std::string input;
-};
-
 class ShipSession {
  public:
-  // `queue` must outlive the session.
-  ShipSession(ShipIdentity identity, BatchQueue& queue);
+  // `source` must outlive the session. One session an epoch.
+  ShipSession(ShipIdentity identity, BatchSource& source);
 
   // The next envelope to send, if one is due. Call again until false. What it gives must be sent, or the
   // session will say Hello again after a while.
@@ -67,13 +58,14 @@ class ShipSession {
   };
 
   std::string Hello();
-  bool SealNext(int64_t now_ns);
+  bool TakeNext(int64_t now_ns);
+  bool MayGo(int64_t now_ns);
   void AcknowledgeUpTo(int64_t now_ns, uint64_t sequence);
   void SayHelloAt(int64_t when_ns);
   void DropRefused(uint64_t sequence);
 
   const ShipIdentity identity_;
-  BatchQueue& queue_;
+  BatchSource& source_;
   State state_ = State::kHello;
   std::string failure_;
   bool started_ = false;
@@ -83,13 +75,16 @@ class ShipSession {
   int64_t heard_ns_ = 0;
   int64_t sent_ns_ = 0;
   int64_t progress_ns_ = 0;
+  int64_t acknowledged_ns_ = 0;
   int64_t bye_due_ns_ = 0;
   int64_t bye_since_ns_ = 0;
 
   std::deque<InFlight> in_flight_;  // sealed and not acknowledged, in order
   size_t next_to_send_ = 0;         // index into in_flight_
-  uint64_t last_sequence_ = 0;      // of the newest sealed one
-  uint64_t acknowledged_ = 0;
+  uint64_t last_sequence_ = 0;      // of the newest one that was taken
+  uint64_t expected_ = 1;           // what the collector wants next
+  uint64_t offered_ = 0;            // first_available of the latest Hello
+  uint64_t committed_ = 0;          // what the collector said that it has
   uint32_t credit_ = 0;
 
   uint64_t batches_sent_ = 0;

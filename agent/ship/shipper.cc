@@ -14,6 +14,7 @@
 
 #include "agent/ship/batch_queue.h"
 #include "agent/ship/ship_session.h"
+#include "agent/ship/spool_source.h"
 #include "agent/ship/zmq_dealer.h"
 #include "common/plain_text.h"
 
@@ -50,16 +51,25 @@ std::string Seconds(int64_t ns) {
 }  // namespace
 
 struct Shipper::State {
-  State(const ShipperOptions& o, ShipIdentity identity)
-      : options(o),
-        queue(o.queue_bytes, o.batch_records, o.block_when_full, [this] { dealer->Wake(); }),
-        session(std::move(identity), queue) {}
+  State(const ShipperOptions& o, ShipIdentity i)
+      : options(o), identity(std::move(i)), queue(o.queue_bytes, o.batch_records, o.block_when_full, [this] {
+          if (spool != nullptr) {
+            spool->Wake();
+          } else {
+            dealer->Wake();
+          }
+        }) {}
 
   const ShipperOptions options;
+  const ShipIdentity identity;
   std::string where;  // for error messages
   std::unique_ptr<ZmqDealer> dealer;
   BatchQueue queue;
-  ShipSession session;  // the thread's alone
+  QueueSource memory{queue};
+  std::unique_ptr<SpoolSource> spool;    // null: batches are in memory alone
+  std::unique_ptr<ShipSession> session;  // the thread's alone
+  ShipperStats done;                     // of the sessions before it
+  std::string kept;
   std::thread thread;
   std::atomic<bool> stop = false;
   std::atomic<bool> finishing = false;
@@ -73,6 +83,7 @@ struct Shipper::State {
   std::array<uint64_t, kCounterCount> told{};  // by ShipLosses
 
   void Run();
+  void RunSession();
   void Exchange(std::string& unsent);
   std::optional<std::string> GivesUp(int64_t now_ns) const;
   void Publish();
@@ -82,19 +93,21 @@ struct Shipper::State {
 // Sends what is due, takes what has arrived.
 void Shipper::State::Exchange(std::string& unsent) {
   Bytes received;
-  while (dealer->Receive(received)) session.OnMessage(SteadyNs(), received);
-  while (!unsent.empty() || session.Next(SteadyNs(), unsent)) {
+  while (dealer->Receive(received)) session->OnMessage(SteadyNs(), received);
+  while (!unsent.empty() || session->Next(SteadyNs(), unsent)) {
     if (!dealer->Send(unsent)) return;
     unsent.clear();
-    while (dealer->Receive(received)) session.OnMessage(SteadyNs(), received);
+    while (dealer->Receive(received)) session->OnMessage(SteadyNs(), received);
   }
 }
 
 std::optional<std::string> Shipper::State::GivesUp(int64_t now_ns) const {
-  if (!session.failure().empty()) return where + " refuses: " + session.failure();
-  if (!options.block_when_full && !finishing.load()) return std::nullopt;
-  const int64_t waited = now_ns - session.progress_ns();
-  if (!session.welcomed()) {
+  if (!session->failure().empty()) return where + " refuses: " + session->failure();
+  // With a spool there is no hurry before its end, or until it is full.
+  const bool waits = options.block_when_full && (spool == nullptr || spool->stuck());
+  if (!waits && !finishing.load()) return std::nullopt;
+  const int64_t waited = now_ns - session->progress_ns();
+  if (!session->welcomed()) {
     if (waited < options.connect_timeout_ns) return std::nullopt;
     const std::string& why = dealer->trouble();
     return where + " does not answer (tried for " + Seconds(waited) + ")" + (why.empty() ? "" : ": " + why);
@@ -105,13 +118,14 @@ std::optional<std::string> Shipper::State::GivesUp(int64_t now_ns) const {
 
 void Shipper::State::Publish() {
   const std::lock_guard lock(mutex);
-  stats.batches_sent = session.batches_sent();
-  stats.batches_acknowledged = session.batches_acknowledged();
-  stats.payload_bytes = session.payload_bytes();
-  stats.wire_bytes = session.wire_bytes();
-  stats.hellos = session.hellos();
-  stats.records_dropped = session.records_refused();
-  unacknowledged_records = session.unacknowledged_records();
+  stats = done;
+  stats.batches_sent += session->batches_sent();
+  stats.batches_acknowledged += session->batches_acknowledged();
+  stats.payload_bytes += session->payload_bytes();
+  stats.wire_bytes += session->wire_bytes();
+  stats.hellos += session->hellos();
+  stats.records_dropped += session->records_refused();
+  unacknowledged_records = session->unacknowledged_records();
   trouble = dealer->trouble();
 }
 
@@ -120,19 +134,48 @@ void Shipper::State::Fail(const std::string& why) {
     const std::lock_guard lock(mutex);
     failure = why;
   }
-  queue.Abandon();
+  if (spool == nullptr) {
+    queue.Abandon();
+  } else {
+    spool->ShippingEnded();
+  }
 }
 
-void Shipper::State::Run() {
+void Shipper::State::RunSession() {
   std::string unsent;
-  while (!stop.load() && !session.done()) {
+  while (!stop.load() && !session->done()) {
     Exchange(unsent);
     Publish();
     if (const std::optional<std::string> why = GivesUp(SteadyNs())) {
       Fail(*why);
       return;
     }
-    if (!session.done()) dealer->Wait(kTickMs, !unsent.empty());
+    if (!session->done()) dealer->Wait(kTickMs, !unsent.empty());
+  }
+}
+
+// A session an epoch: without a spool there is one.
+void Shipper::State::Run() {
+  if (spool == nullptr) {
+    session = std::make_unique<ShipSession>(identity, memory);
+    return RunSession();
+  }
+  for (uint64_t active; (active = spool->active()) != 0;) {
+    session = std::make_unique<ShipSession>(spool->identity(), *spool);
+    // While draining, this start may turn out to have nothing to say: then nobody hears of it.
+    while (options.drain && session->hellos() == 0 && spool->active() == active &&
+           spool->identity().epoch == identity.epoch && spool->idle() && !spool->drained() && !stop.load()) {
+      dealer->Wait(kTickMs, false);
+    }
+    if (spool->active() != active) continue;
+    RunSession();
+    if (!session->done() || stop.load()) return;
+    {
+      const std::lock_guard lock(mutex);
+      done = stats;
+    }
+    spool->EpochDone();
+    while (spool->active() == active && !stop.load()) dealer->Wait(kTickMs, false);
   }
 }
 
@@ -171,6 +214,20 @@ Result<std::unique_ptr<Shipper>> Shipper::Start(const ShipperOptions& options) {
   State& s = *shipper->state_;
   s.where = "collector '" + options.address + "'";
   s.dealer = std::move(*dealer);
+  if (!options.spool.empty()) {
+    SpoolSource::Options spool;
+    spool.spool.folder = options.spool;
+    spool.spool.max_bytes = options.spool_bytes;
+    // A file waits, as it does for a collector.
+    spool.spool.shed_when_full = !options.block_when_full;
+    spool.drain = options.drain;
+    spool.tell = options.tell;
+    if (options.drain) s.queue.Close();
+    Result<std::unique_ptr<SpoolSource>> source =
+        SpoolSource::Start(std::move(spool), s.identity, s.queue, [&s] { s.dealer->Wake(); });
+    if (!source) return Error{source.error()};
+    s.spool = std::move(*source);
+  }
   // Signals are for the thread that captures.
   sigset_t all;
   sigset_t before;
@@ -186,6 +243,11 @@ Shipper::~Shipper() {
   state_->stop.store(true);
   state_->dealer->Wake();
   if (state_->thread.joinable()) state_->thread.join();
+  if (state_->spool != nullptr) {
+    state_->queue.Abandon();
+    state_->queue.Close();
+    state_->spool->Stop();
+  }
 }
 
 void Shipper::Submit(const CallRecord& call) {
@@ -207,10 +269,30 @@ Status Shipper::Finish() {
   s.finishing.store(true);
   s.queue.Close();
   if (s.thread.joinable()) s.thread.join();
+  uint64_t lost = 0;
+  uint64_t left = 0;
+  if (s.spool != nullptr) {
+    s.spool->Stop();
+    lost = s.spool->stats().records_lost;
+    left = s.spool->stats().records_left;
+  }
   const std::lock_guard lock(s.mutex);
   if (s.failure.empty()) return Done{};
-  const uint64_t lost = s.unacknowledged_records + s.queue.records_dropped();
+  if (s.spool == nullptr) lost = s.unacknowledged_records + s.queue.records_dropped();
+  if (left != 0) {
+    s.kept = s.failure + "; the spool '" + s.options.spool + "' keeps " + std::to_string(left) +
+             " records; ship them later with: keytrail-agent --drain --spool " + s.options.spool +
+             " --collector " + s.options.address;
+  }
+  if (s.spool != nullptr && lost == 0 && (left != 0 || s.options.drain)) {
+    return left != 0 ? Status(Done{}) : Status(Error{s.failure});
+  }
+  if (left != 0) return Error{std::to_string(lost) + " records are neither stored nor in the spool"};
   return Error{s.failure + "; " + std::to_string(lost) + " records are not stored"};
+}
+
+const std::string& Shipper::kept() const {
+  return state_->kept;
 }
 
 std::string Shipper::failure() const {
@@ -231,6 +313,15 @@ ShipperStats Shipper::stats() const {
   }
   stats.records = state_->queue.records();
   stats.records_dropped += state_->queue.records_dropped();
+  if (state_->spool != nullptr) {
+    const SpoolSourceStats spool = state_->spool->stats();
+    stats.spool_records_lost = spool.spool.records_lost;
+    stats.spool_torn_tails = spool.spool.torn_tails;
+    stats.spool_disk_failures = spool.disk_failures;
+    stats.spool_batches_written = spool.spool.batches_written;
+    stats.spool_batches_read = spool.spool.batches_read;
+    stats.spool_records_left = spool.records_left;
+  }
   return stats;
 }
 

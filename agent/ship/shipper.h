@@ -11,6 +11,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -37,6 +38,14 @@ struct ShipperOptions {
   // Without them the collector must be on this host.
   std::optional<AgentKeys> keys;
 
+  // Not empty: batches are kept in this folder until they are stored (agent/ship/spool.h), those of an agent
+  // that was killed as well.
+  std::string spool;
+  uint64_t spool_bytes = limits::kDefaultSpoolBytes;
+  bool drain = false;  // ship what the spool has; nothing may be submitted
+  // What a person should know, from any thread, while it goes on; may be null.
+  std::function<void(const std::string&)> tell;
+
   // For inproc://: what Receiver::zmq_context() gave (a zmq::context_t); must outlive the Shipper.
   void* zmq_context = nullptr;
   uint64_t epoch = 0;                           // 0: random
@@ -54,6 +63,13 @@ struct ShipperStats {
   uint64_t payload_bytes = 0;  // of distinct batches, before zstd
   uint64_t wire_bytes = 0;     // of distinct batches, as sent
   uint64_t hellos = 0;         // 1 if nothing ever went wrong
+  // With a spool.
+  uint64_t spool_records_lost = 0;  // shed, or damaged on disk
+  uint64_t spool_torn_tails = 0;
+  uint64_t spool_disk_failures = 0;
+  uint64_t spool_batches_written = 0;
+  uint64_t spool_batches_read = 0;
+  uint64_t spool_records_left = 0;  // after Finish(): kept for a later start
 };
 
 class Shipper {
@@ -67,8 +83,11 @@ class Shipper {
   void Submit(const CallRecord& call);
   void SubmitLoss(const LossRecord& loss);
   // Seals what is left, waits until all is acknowledged and says goodbye. Error: names the address, the
-  // reason and what was not stored. Nothing may be submitted after.
+  // reason and what was not stored. Nothing may be submitted after. With a spool what could not be shipped is
+  // not lost: no Error then, but kept() is not empty.
   Status Finish();
+  // After Finish(): what the spool keeps, why, and what to do; empty: nothing.
+  const std::string& kept() const;
 
   // Not empty: the Shipper has given up, and why; further records are dropped and counted.
   std::string failure() const;

@@ -51,13 +51,14 @@ keytrail_fuzz(naming SOURCES fuzz/naming_target.cc DEPENDS agent_schema)
 keytrail_fuzz(error_text SOURCES fuzz/error_text_target.cc DEPENDS agent_schema)
 keytrail_fuzz(capture SOURCES fuzz/capture_target.cc DEPENDS agent_capture)
 keytrail_fuzz(records SOURCES fuzz/records_target.cc DEPENDS fuzz_call_checks)
+keytrail_fuzz(spool SOURCES fuzz/spool_target.cc DEPENDS agent_ship)
 keytrail_fuzz(output SOURCES fuzz/output_target.cc DEPENDS fuzz_call_checks agent_ship)
 keytrail_fuzz(pipeline SOURCES fuzz/pipeline_target.cc
               DEPENDS fuzz_call_checks agent_http2 agent_tcp agent_packet)
 
 # Makes the inputs that fuzzing begins with (renew_corpus.sh). Built always, so that it cannot rot unseen.
 add_executable(fuzz_seeds fuzz/seed_corpus.cc unit/agent/schema/message_maker.cc)
-target_link_libraries(fuzz_seeds PRIVATE keytrail_fuzz_call_checks keytrail_agent_capture keytrail_agent_packet
+target_link_libraries(fuzz_seeds PRIVATE keytrail_fuzz_call_checks keytrail_agent_ship keytrail_agent_capture keytrail_agent_packet
                       keytrail_agent_tcp keytrail_agent_http2 keytrail_kvproto protobuf::libprotobuf PkgConfig::ZSTD)
 if(KEYTRAIL_FUZZ)
   add_dependencies(fuzz_targets fuzz_seeds)

@@ -13,6 +13,7 @@
 #include "agent/capture/packet_source.h"
 #include "agent/http2/http2_decoder.h"
 #include "agent/packet/packet_decoder.h"
+#include "agent/ship/spool_format.h"
 #include "agent/tcp/tcp_tracker.h"
 #include "tests/fuzz/call_checks.h"
 #include "tests/fuzz/input.h"
@@ -168,7 +169,21 @@ class Recorder final : public ByteSink, public Http2Sink, public CallSink {
     if (++batches_ % 20 != 0 || payload.size() > kMaxSeed) return;
     folder_.Add("records", One(0) + payload);
     const std::string packed = CompressBatch(payload);
+    AddSegment(packed);
     if (batches_ % 200 == 0) folder_.Add("records", One(1) + Two(payload.size()) + packed);
+  }
+
+  void AddSegment(const std::string& message) {
+    SpoolHeader header;
+    header.start = 3;
+    header.identity = {"tidb1", "tidb1", "tidb", 7, "host", "eth0"};
+    header.first_sequence = 1;
+    std::string entries;
+    for (uint64_t n = 1; n <= 2; ++n) {
+      AppendSpoolEntry(7, {n, 3 * (n - 1), 3, 1, 2, AsBytes(message)}, entries);
+    }
+    folder_.Add("spool", EncodeSpoolHeader(header) + entries);
+    folder_.Add("spool", entries.substr(0, entries.size() - 9));
   }
 
   void AddMessage(const std::string& name, const std::string& message) {

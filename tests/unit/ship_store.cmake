@@ -23,3 +23,4 @@ keytrail_test(ship_receive_test SOURCES unit/ship/ship_receive_test.cc
               PRIVATE_DEPENDS keytrail_record_proto PkgConfig::ZMQ)
 keytrail_test(row_printer_test SOURCES unit/cli/row_printer_test.cc ${CMAKE_SOURCE_DIR}/collector/cli/row_printer.cc
               DEPENDS collector_store collector_report)
+keytrail_test(spool_test SOURCES unit/ship/spool_test.cc DEPENDS test_records agent_ship)

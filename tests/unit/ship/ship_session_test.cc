@@ -10,6 +10,7 @@
 #include <map>
 #include <random>
 
+#include "agent/ship/batch_queue.h"
 #include "common/crc32c.h"
 #include "common/limits.h"
 #include "proto/keytrail/record.pb.h"
@@ -60,7 +61,7 @@ class ShipSessionTest : public ::testing::Test {
  protected:
   ShipSessionTest()
       : queue_(1 << 20, 10, false, [] {}),
-        session_(ShipIdentity{"key", "tidb1", "tidb", 77, "h", "i"}, queue_) {}
+        session_(ShipIdentity{"key", "tidb1", "tidb", 77, "h", "i"}, source_) {}
 
   std::vector<Envelope> Due(int64_t now_ms) {
     std::vector<Envelope> all;
@@ -90,6 +91,7 @@ class ShipSessionTest : public ::testing::Test {
 
   RandomRecords records_{1};
   BatchQueue queue_;
+  QueueSource source_{queue_};
   ShipSession session_;
 };
 
@@ -281,6 +283,87 @@ TEST_F(ShipSessionTest, GarbageFromACollectorIsIgnored) {
   EXPECT_EQ(Due(3).size(), 1u);
 }
 
+TEST_F(ShipSessionTest, AnAcknowledgementOfTheEpochBeforeIsNotForThisOne) {
+  PutBatches(2);
+  Due(0);
+  HearAck(1, 500);  // under way while the connection changed epochs
+  Hear(2, Welcome(77, 0, 16));
+  const std::vector<Envelope> due = Due(3);
+  ASSERT_EQ(due.size(), 2u);
+  EXPECT_EQ(due[0].batch().sequence(), 1u);
+}
+
+// Batches of a spool: some are in the collector already, some are gone.
+struct ListSource final : BatchSource {
+  std::deque<uint64_t> left;
+  uint64_t acknowledged = 0;
+  bool Next(int64_t, NumberedBatch& batch) override {
+    if (left.empty()) return false;
+    batch = NumberBatch({"", 0, 0, 0}, left.front());
+    left.pop_front();
+    return true;
+  }
+  bool idle() const override { return left.empty(); }
+  bool drained() const override { return left.empty(); }
+  void Acknowledged(uint64_t sequence) override { acknowledged = sequence; }
+  void Lost(const LossRecord&) override {}
+};
+
+TEST(ShipSessionSpooled, SkipsWhatIsStoredAndOffersToJumpOverAHole) {
+  ListSource source;
+  source.left = {3, 4, 5, 9, 10};
+  ShipSession session(ShipIdentity{"k", "", "", 5, "", ""}, source);
+  const auto due = [&](int64_t ms) {
+    std::string message;
+    std::vector<Envelope> all;
+    while (session.Next(ms * kMs, message)) all.push_back(Parsed(message));
+    return all;
+  };
+  const auto hear = [&](int64_t ms, const Envelope& e) {
+    const std::string bytes = e.SerializeAsString();
+    session.OnMessage(ms * kMs, AsBytes(bytes));
+  };
+  ASSERT_EQ(due(0).size(), 1u);
+  hear(1, Welcome(5, 4, 16));
+  EXPECT_EQ(source.acknowledged, 4u);
+  std::vector<Envelope> sent = due(2);
+  ASSERT_EQ(sent.size(), 1u) << "9 must wait until 5 is stored";
+  EXPECT_EQ(sent[0].batch().sequence(), 5u);
+  Envelope ack;
+  ack.mutable_ack()->set_sequence(5);
+  ack.mutable_ack()->set_credit(16);
+  hear(3, ack);
+  sent = due(4);
+  ASSERT_EQ(sent.size(), 1u);
+  EXPECT_EQ(sent[0].hello().first_available(), 9u);
+  hear(5, Welcome(5, 8, 16));
+  sent = due(6);
+  ASSERT_EQ(sent.size(), 2u);
+  EXPECT_EQ(sent[0].batch().sequence(), 9u);
+  ack.mutable_ack()->set_sequence(10);
+  hear(7, ack);
+  sent = due(8);
+  ASSERT_EQ(sent.size(), 1u);
+  EXPECT_TRUE(sent[0].has_bye());
+}
+
+TEST(ShipSessionSpooled, ACollectorThatDoesNotJumpIsAskedSeldom) {
+  ListSource source;
+  source.left = {9};
+  ShipSession session(ShipIdentity{"k", "", "", 5, "", ""}, source);
+  int hellos = 0;
+  for (int64_t ms = 0; ms < 10'000; ms += 10) {
+    std::string message;
+    while (session.Next(ms * kMs, message)) {
+      ASSERT_TRUE(Parsed(message).has_hello());
+      ++hellos;
+      const std::string bytes = Welcome(5, 0, 16).SerializeAsString();
+      session.OnMessage(ms * kMs, AsBytes(bytes));
+    }
+  }
+  EXPECT_LE(hellos, 15);
+}
+
 // A collector as the protocol describes it, in a few lines, that loses its sessions now and then.
 struct SmallCollector {
   std::map<uint64_t, std::vector<uint64_t>> stored;  // record ids by sequence
@@ -327,7 +410,8 @@ TEST(ShipSessionWire, ExactlyOnceOverABadWire) {
   for (uint64_t seed = 0; seed < 40; ++seed) {
     std::mt19937_64 random(seed);
     BatchQueue queue(1 << 22, 5, false, [] {});
-    ShipSession session(ShipIdentity{"k", "", "", 5, "", ""}, queue);
+    QueueSource source(queue);
+    ShipSession session(ShipIdentity{"k", "", "", 5, "", ""}, source);
     RandomRecords records(seed);
     constexpr uint64_t kRecords = 300;
     for (uint64_t i = 0; i < kRecords; ++i) queue.Put(records.Get());
