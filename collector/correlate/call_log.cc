@@ -1,6 +1,7 @@
 #include "collector/correlate/call_log.h"
 
 #include <algorithm>
+#include <functional>
 
 #include "common/limits.h"
 
@@ -17,6 +18,23 @@ uint32_t Narrow(uint64_t n) {
 
 int64_t OrNone(TimeNs t) {
   return t.ns >= 0 && t.ns < kTimeEnd ? t.ns : kNoTime;
+}
+
+// What tells one question from another: the same at both ends, whoever looks.
+uint32_t ContentOf(const MessageFacts& request) {
+  if (request.parse_failed || request.over_cap || (request.keys.empty() && request.start_ts == 0)) return 0;
+  uint64_t h = 0;
+  const auto mix = [&h](uint64_t value) {
+    h = (h ^ value) * 0x9E3779B97F4A7C15ull;
+    h ^= h >> 32;
+  };
+  mix(request.start_ts);
+  for (const Route& route : request.routes) mix(route.region_id << 20 ^ route.version);
+  for (const KeyItem& item : request.keys) {
+    mix(std::hash<std::string_view>()(AsText(item.start)));
+    mix(std::hash<std::string_view>()(AsText(item.end)));
+  }
+  return std::max(static_cast<uint32_t>(h), uint32_t{1});
 }
 
 void Widen(int64_t t, int64_t& first, int64_t& last) {
@@ -64,7 +82,7 @@ uint32_t CallLog::InternConnection(const CallRecord& call, uint16_t agent) {
   const uint64_t serial = uint64_t{agent} << 48 ^ call.connection;
   const auto known = by_serial_.find(serial);
   if (known != by_serial_.end()) {
-    const SeenConnection& c = connections_[known->second];
+    const SeenConnection& c = EndsAsSeen(serial, known->second);
     if (endpoints_[c.client].endpoint == call.client && endpoints_[c.server].endpoint == call.server) {
       return known->second;
     }
@@ -80,6 +98,8 @@ uint32_t CallLog::InternConnection(const CallRecord& call, uint16_t agent) {
     auto& by_address = agents_[agent].connections_by_address;
     ++by_address[call.client.address];
     if (call.server.address != call.client.address) ++by_address[call.server.address];
+  } else {
+    uses_[it->second].ends_used_again = true;
   }
   return it->second;
 }
@@ -128,6 +148,7 @@ uint32_t CallLog::Add(uint32_t agent_number, uint64_t call_id, const CallRecord&
       o.version = call.request->routes.front().version;
     }
   }
+  if (call.request != nullptr) o.content = ContentOf(*call.request);
   ConnectionUse& use = uses_[o.connection];
   use.from_start |= call.joined_at_start;
   if (use.cluster_id == 0 && StartsWith(call.method, "/pdpb.PD/")) {
@@ -151,6 +172,51 @@ uint32_t CallLog::Add(uint32_t agent_number, uint64_t call_id, const CallRecord&
   }
   observations_.push_back(o);
   return static_cast<uint32_t>(observations_.size() - 1);
+}
+
+const SeenConnection& CallLog::EndsAsSeen(uint64_t serial, uint32_t connection) const {
+  if (!uses_[connection].joined) return connections_[connection];
+  const auto joined = ends_of_joined_.find(serial);
+  return joined != ends_of_joined_.end() ? joined->second : connections_[connection];
+}
+
+void CallLog::Join(uint32_t client_side, uint32_t server_side, uint32_t calls) {
+  const SeenConnection ends{connections_[client_side].client, connections_[server_side].server};
+  joined_.push_back(
+      {ends.client, connections_[server_side].client, ends.server, connections_[client_side].server, calls});
+  for (auto& [serial, connection] : by_serial_) {
+    if (connection != client_side && connection != server_side) continue;
+    ends_of_joined_[serial] = connections_[connection];
+    connection = client_side;
+  }
+  connection_ids_.erase(connections_[client_side]);
+  connection_ids_.erase(connections_[server_side]);
+  for (Observation& o : observations_) {
+    if (o.connection == server_side) o.connection = client_side;
+  }
+  for (uint64_t agent = 0; agent < agents_.size(); ++agent) {
+    const bool saw =
+        Saw(static_cast<uint16_t>(agent), client_side) || Saw(static_cast<uint16_t>(agent), server_side);
+    if (!saw) continue;
+    agent_connections_.insert(agent << 32 | client_side);
+    agent_connections_.insert(agent << 32 | server_side);
+  }
+  ConnectionUse& use = uses_[client_side];
+  const ConnectionUse& other = uses_[server_side];
+  use.serves_pd |= other.serves_pd;
+  use.serves_tikv |= other.serves_tikv;
+  use.store_heartbeats |= other.store_heartbeats;
+  use.from_start |= other.from_start;
+  if (use.cluster_id == 0) use.cluster_id = other.cluster_id;
+  use.unknown_calls += other.unknown_calls;
+  if (use.first_unknown_ns == kNoTime ||
+      (other.first_unknown_ns != kNoTime && other.first_unknown_ns < use.first_unknown_ns)) {
+    use.first_unknown_ns = other.first_unknown_ns;
+  }
+  use.joined = true;
+  connections_[client_side] = connections_[server_side] = ends;
+  uses_[server_side] = {};
+  uses_[server_side].joined = true;
 }
 
 void CallLog::ForgetFedClocks() {

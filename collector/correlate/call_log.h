@@ -83,6 +83,7 @@ struct Observation {
   uint16_t command = 0;
   CallKind kind = CallKind::kUnary;
   uint16_t flags = 0;
+  uint32_t content = 0;  // hash of what was asked (keys, routes, start_ts); 0: nothing that tells calls apart
 
   int64_t first() const { return req_first != kNoTime ? req_first : resp_first; }
   int64_t last() const { return resp_last != kNoTime ? resp_last : first(); }
@@ -98,13 +99,24 @@ struct AgentInfo {
   std::map<IpAddress, uint32_t> connections_by_address;
 };
 
+// One connection that was seen between different ends: endpoints.
+struct JoinedConnection {
+  uint32_t client = kNone;  // as its own agent sees it
+  uint32_t client_at_server = kNone;
+  uint32_t server = kNone;  // as its own agent sees it
+  uint32_t server_at_client = kNone;
+  uint32_t calls = 0;  // that prove it
+};
+
 // What a connection was used for, over all agents.
 struct ConnectionUse {
   bool serves_pd = false;
   bool serves_tikv = false;       // routed requests arrive there
   bool store_heartbeats = false;  // the client is a store
   bool from_start = false;
-  uint64_t cluster_id = 0;  // of the messages to and from a PD; 0: none was seen
+  uint64_t cluster_id = 0;       // of the messages to and from a PD; 0: none was seen
+  bool ends_used_again = false;  // by another connection, as far as one agent saw
+  bool joined = false;           // what two agents saw between different ends (CallLog::Join)
   uint64_t unknown_calls = 0;
   int64_t first_unknown_ns = kNoTime;  // the observer's clock
 };
@@ -127,6 +139,11 @@ class CallLog {
   // Drops the observations of which `renumbered` is kNone; the others get the numbers that it gives, which
   // must be in the same order and without gaps.
   void Keep(const std::vector<uint32_t>& renumbered);
+  // The two are one connection that was seen between different ends: from now on it has the client of the
+  // one and the server of the other, under the number `client_side`. `server_side` stays as an empty place.
+  // Connections that use the same ends later are new ones.
+  void Join(uint32_t client_side, uint32_t server_side, uint32_t calls);
+  const std::vector<JoinedConnection>& joined() const { return joined_; }
   const SeenConnection& connection_of(const Observation& o) const { return connections_[o.connection]; }
   bool Saw(uint16_t agent, uint32_t connection) const {
     return agent_connections_.contains(uint64_t{agent} << 32 | connection);
@@ -139,6 +156,7 @@ class CallLog {
  private:
   uint32_t InternEndpoint(const Endpoint& endpoint, uint16_t agent);
   uint32_t InternConnection(const CallRecord& call, uint16_t agent);
+  const SeenConnection& EndsAsSeen(uint64_t serial, uint32_t connection) const;
 
   std::vector<Observation> observations_;
   std::vector<AgentInfo> agents_;
@@ -151,6 +169,9 @@ class CallLog {
   std::unordered_set<uint64_t> agent_connections_;  // agent << 32 | connection
   // The agent's serial of a connection -> connection id; most records hit the last one.
   std::unordered_map<uint64_t, uint32_t> by_serial_;
+  std::vector<JoinedConnection> joined_;
+  // Of the serials of joined connections: the ends as that agent sees them.
+  std::unordered_map<uint64_t, SeenConnection> ends_of_joined_;
   NameTable names_;
   const uint32_t no_name_ = names_.Intern("");
 };

@@ -14,6 +14,7 @@
 #include "collector/correlate/pairing.h"
 #include "collector/correlate/scene.h"
 #include "collector/correlate/settle.h"
+#include "collector/correlate/twins.h"
 #include "collector/correlate/unread.h"
 
 namespace keytrail {
@@ -43,6 +44,7 @@ struct Correlator::State {
   size_t settle_at;  // observations
 
   void SettleAtLast();
+  void JoinTwins();
   void JoinLossNotes();
 };
 
@@ -100,6 +102,40 @@ std::vector<LossReport> LossReports(const Scene& scene, const UnreadCalls& unrea
   std::sort(out.begin(), out.end(), [](const LossReport& a, const LossReport& b) {
     return std::tie(a.host, a.kind, a.first_ns, a.last_ns, a.count) <
            std::tie(b.host, b.kind, b.first_ns, b.last_ns, b.count);
+  });
+  return out;
+}
+
+std::vector<TranslationReport> Translations(const Scene& scene) {
+  std::vector<TranslationReport> out;
+  const auto address = [&](uint32_t endpoint) {
+    return FormatAddress(scene.log.endpoints()[endpoint].endpoint.address);
+  };
+  const auto both = [&](uint32_t endpoint) {
+    return FormatEndpoint(scene.log.endpoints()[endpoint].endpoint);
+  };
+  for (const JoinedConnection& j : scene.log.joined()) {
+    TranslationReport one{scene.Label(scene.hosts.OfEndpoint(j.client)),
+                          address(j.client),
+                          address(j.client_at_server),
+                          both(j.server),
+                          both(j.server_at_client),
+                          1,
+                          j.calls};
+    const auto same = std::find_if(out.begin(), out.end(), [&](const TranslationReport& t) {
+      return std::tie(t.client, t.client_at_server, t.server, t.server_at_client) ==
+             std::tie(one.client, one.client_at_server, one.server, one.server_at_client);
+    });
+    if (same == out.end()) {
+      out.push_back(std::move(one));
+    } else {
+      ++same->connections;
+      same->calls += one.calls;
+    }
+  }
+  std::sort(out.begin(), out.end(), [](const TranslationReport& a, const TranslationReport& b) {
+    return std::tie(a.client, a.server, a.client_at_server, a.server_at_client) <
+           std::tie(b.client, b.server, b.client_at_server, b.server_at_client);
   });
   return out;
 }
@@ -198,7 +234,19 @@ void Correlator::AddLoss(const LossDescription& loss) {
   state_->losses.push_back(loss);
 }
 
+void Correlator::State::JoinTwins() {
+  std::map<SeenConnection, SeenConnection> ends;
+  for (const TwinConnections& twin : FindTwins(log, HostTable(log, numbers))) {
+    const SeenConnection client_side = log.connections()[twin.client_side];
+    const SeenConnection server_side = log.connections()[twin.server_side];
+    log.Join(twin.client_side, twin.server_side, twin.calls);
+    ends[client_side] = ends[server_side] = log.connections()[twin.client_side];
+  }
+  if (!ends.empty()) ledger.Rejoin(log, ends);
+}
+
 void Correlator::State::SettleAtLast() {
+  JoinTwins();
   {
     const Look look(log, ledger, findings, losses, numbers, clocks, hosts_of_agents,
                     Pairing::Clocks::kRoughly);
@@ -239,6 +287,7 @@ size_t Correlator::held() const {
 }
 
 InvestigationReport Correlator::Judge() {
+  state_->JoinTwins();
   const Look look(state_->log, state_->ledger, state_->findings, state_->losses, state_->numbers,
                   state_->clocks, state_->hosts_of_agents, Pairing::Clocks::kExact);
   const Scene& scene = look.scene;
@@ -257,6 +306,7 @@ InvestigationReport Correlator::Judge() {
   report.complaints = judge.complaint_count();
   report.hosts = HostReports(scene);
   report.clocks = ClockReports(scene);
+  report.translations = Translations(scene);
   report.losses = LossReports(scene, state_->unread);
   for (const Host& host : scene.hosts.hosts()) {
     if (host.agents.empty() && (host.role == "pd" || host.role == "tikv" || host.role == "tidb")) {

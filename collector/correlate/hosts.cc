@@ -8,12 +8,23 @@
 namespace keytrail::correlate {
 namespace {
 
+// Addresses that stand for other machines, as far as it was found out.
+std::set<IpAddress> Translated(const CallLog& log) {
+  std::set<IpAddress> out;
+  const auto address = [&](uint32_t endpoint) { return log.endpoints()[endpoint].endpoint.address; };
+  for (const JoinedConnection& j : log.joined()) {
+    if (address(j.client_at_server) != address(j.client)) out.insert(address(j.client_at_server));
+    if (address(j.server_at_client) != address(j.server)) out.insert(address(j.server_at_client));
+  }
+  return out;
+}
+
 // The addresses that take part in the most connections of an agent: more than one is a tie.
-std::vector<IpAddress> MostCommon(const AgentInfo& agent) {
+std::vector<IpAddress> MostCommon(const AgentInfo& agent, const std::set<IpAddress>& translated) {
   std::vector<IpAddress> best;
   uint32_t most = 0;
   for (const auto& [address, count] : agent.connections_by_address) {
-    if (address.is_loopback()) continue;
+    if (address.is_loopback() || translated.contains(address)) continue;
     if (count > most) {
       best.clear();
       most = count;
@@ -24,15 +35,50 @@ std::vector<IpAddress> MostCommon(const AgentInfo& agent) {
 }
 
 // An agent sees all connections of its own machine: one that another agent saw and this one did not belongs
-// to another machine.
-bool MayStandOn(const CallLog& log, uint16_t agent, const IpAddress& address) {
-  for (uint32_t c = 0; c < log.connections().size(); ++c) {
-    const SeenConnection& connection = log.connections()[c];
-    const bool takes_part = log.endpoints()[connection.client].endpoint.address == address ||
-                            log.endpoints()[connection.server].endpoint.address == address;
-    if (takes_part && !log.Saw(agent, c)) return false;
+// to another machine, unless a NAT made two of one.
+class Placement {
+ public:
+  Placement(const CallLog& log, uint16_t agent) : log_(log), agent_(agent) {
+    for (uint32_t c = 0; c < log.connections().size(); ++c) {
+      if (!log.Saw(agent, c)) continue;
+      clients_.insert(log.connections()[c].client);
+      servers_.insert(log.connections()[c].server);
+    }
   }
-  return true;
+
+  // `behind_nat`: the server may see its clients under another address.
+  bool MayStandOn(const IpAddress& address, bool behind_nat) const {
+    for (uint32_t c = 0; c < log_.connections().size(); ++c) {
+      const SeenConnection& connection = log_.connections()[c];
+      if (log_.Saw(agent_, c)) continue;
+      // One port for two servers: most likely one of the two is the other's other name.
+      const bool from_here = log_.endpoints()[connection.client].endpoint.address == address;
+      if (from_here && !clients_.contains(connection.client)) return false;
+      const bool to_here = log_.endpoints()[connection.server].endpoint.address == address;
+      if (to_here && !(behind_nat && servers_.contains(connection.server))) return false;
+    }
+    return true;
+  }
+
+ private:
+  const CallLog& log_;
+  const uint16_t agent_;
+  std::set<uint32_t> clients_;  // endpoints
+  std::set<uint32_t> servers_;
+};
+
+std::vector<IpAddress> Possible(const CallLog& log, uint16_t agent, const std::vector<IpAddress>& tied) {
+  if (tied.size() < 2) return tied;
+  const Placement placement(log, agent);
+  std::vector<IpAddress> left;
+  // No place is possible for an agent that sees clients under other addresses than their own agents do.
+  for (const bool behind_nat : {false, true}) {
+    if (!left.empty()) break;
+    for (const IpAddress& address : tied) {
+      if (placement.MayStandOn(address, behind_nat)) left.push_back(address);
+    }
+  }
+  return left;
 }
 
 // With one agent alone what helps is the role that the user gave.
@@ -119,11 +165,11 @@ void HostTable::FindAgents(const CallLog& log) {
   const auto& agents = log.agents();
   of_agent_.assign(agents.size(), kNone);
   std::vector<std::optional<IpAddress>> own(agents.size());
+  const std::set<IpAddress> translated = Translated(log);
   for (size_t a = 0; a < agents.size(); ++a) {
     const auto agent = static_cast<uint16_t>(a);
-    const auto all = MostCommon(agents[a]);
-    std::vector<IpAddress> left = all;
-    if (left.size() > 1) std::erase_if(left, [&](const IpAddress& x) { return !MayStandOn(log, agent, x); });
+    const auto all = MostCommon(agents[a], translated);
+    const std::vector<IpAddress> left = Possible(log, agent, all);
     if (left.size() == 1) {
       own[a] = left.front();
     } else if (all.size() > 1) {

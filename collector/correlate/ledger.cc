@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <iterator>
+#include <set>
 #include <tuple>
 
 #include "common/key_codec.h"
@@ -184,6 +185,38 @@ void RouteLedger::AddStatement(const CallLog& log, uint32_t index, const RegionS
   entry->uses.push_back({index, n});
 }
 
+ServedKeys& RouteLedger::PlaceOf(const ServedBy& by, uint16_t method, uint16_t command) {
+  auto& by_command = served_[by];
+  auto it = std::find_if(by_command.begin(), by_command.end(),
+                         [&](const ServedKeys& s) { return s.method == method && s.command == command; });
+  if (it == by_command.end()) {
+    it = by_command.emplace(by_command.end());
+    ++places_;
+    it->method = method;
+    it->command = command;
+  }
+  return *it;
+}
+
+void RouteLedger::AddServedKey(const CallLog& log, uint32_t index, const std::string& key,
+                               ServedKeys& served) {
+  // Of equal keys the earlier call, so that the order of arrival does not show.
+  const auto earlier = [&](uint32_t than) {
+    return std::pair(log[index].first(), log[index].call_id) <
+           std::pair(log[than].first(), log[than].call_id);
+  };
+  if (served.low_observation == kNone || key < served.low ||
+      (key == served.low && earlier(served.low_observation))) {
+    served.low = key;
+    served.low_observation = index;
+  }
+  if (served.high_observation == kNone || key > served.high ||
+      (key == served.high && earlier(served.high_observation))) {
+    served.high = key;
+    served.high_observation = index;
+  }
+}
+
 void RouteLedger::AddServed(const CallLog& log, uint32_t index, const CallRecord& call) {
   const Observation& o = log[index];
   if (o.region_id == 0 || call.request->routes.size() != 1 || !call.request->routes.front().has_epoch) return;
@@ -192,31 +225,45 @@ void RouteLedger::AddServed(const CallLog& log, uint32_t index, const CallRecord
   for (const KeyItem& item : call.request->keys) {
     if (item.is_range || !PhysicalForm(*call.request, item, item.start, scratch_)) continue;
     if (served == nullptr) {
-      auto& by_command = served_[ServedBy{{o.region_id, o.version}, log.connection_of(o).server}];
-      auto it = std::find_if(by_command.begin(), by_command.end(), [&](const ServedKeys& s) {
-        return s.method == o.method && s.command == o.command;
-      });
-      if (it == by_command.end()) {
-        it = by_command.emplace(by_command.end());
-        ++places_;
-        it->method = o.method;
-        it->command = o.command;
+      served = &PlaceOf({{o.region_id, o.version}, log.connection_of(o).server}, o.method, o.command);
+    }
+    AddServedKey(log, index, scratch_, *served);
+  }
+}
+
+void RouteLedger::Rejoin(const CallLog& log, const std::map<SeenConnection, SeenConnection>& ends) {
+  for (auto& [region, entries] : entries_) {
+    for (LedgerEntry& e : entries) {
+      const bool by_client = IsReportToPd(e.source);
+      const auto it = ends.find(by_client ? SeenConnection{e.speaker, e.listener}
+                                          : SeenConnection{e.listener, e.speaker});
+      if (it == ends.end()) continue;
+      e.speaker = by_client ? it->second.client : it->second.server;
+      e.listener = by_client ? it->second.server : it->second.client;
+    }
+  }
+  // A server's place may have been that of several: each key goes where its call went.
+  std::set<uint32_t> servers;
+  for (const auto& [before, after] : ends) {
+    if (before.server != after.server) servers.insert(before.server);
+  }
+  std::vector<std::pair<ServedBy, std::vector<ServedKeys>>> moved;
+  for (auto it = served_.begin(); it != served_.end();) {
+    if (!servers.contains(it->first.server)) {
+      ++it;
+      continue;
+    }
+    places_ -= it->second.size();
+    moved.push_back({it->first, std::move(it->second)});
+    it = served_.erase(it);
+  }
+  for (const auto& [by, commands] : moved) {
+    for (const ServedKeys& s : commands) {
+      for (const auto& [observation, key] :
+           {std::pair(s.low_observation, &s.low), std::pair(s.high_observation, &s.high)}) {
+        const uint32_t server = log.connection_of(log[observation]).server;
+        AddServedKey(log, observation, *key, PlaceOf({by.region, server}, s.method, s.command));
       }
-      served = &*it;
-    }
-    // Of equal keys the earlier call, so that the order of arrival does not show.
-    const auto earlier = [&](uint32_t than) {
-      return std::pair(o.first(), o.call_id) < std::pair(log[than].first(), log[than].call_id);
-    };
-    if (served->low_observation == kNone || scratch_ < served->low ||
-        (scratch_ == served->low && earlier(served->low_observation))) {
-      served->low = scratch_;
-      served->low_observation = index;
-    }
-    if (served->high_observation == kNone || scratch_ > served->high ||
-        (scratch_ == served->high && earlier(served->high_observation))) {
-      served->high = scratch_;
-      served->high_observation = index;
     }
   }
 }

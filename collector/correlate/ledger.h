@@ -6,6 +6,7 @@
 
 #include <compare>
 #include <cstdint>
+#include <map>
 #include <string>
 #include <unordered_map>
 #include <unordered_set>
@@ -132,6 +133,9 @@ class RouteLedger {
   // forgotten: returns their new numbers then; `range_used` says which ones others refer to.
   std::vector<uint32_t> Shrink(const std::unordered_set<RegionVersion, RegionVersionHash>& needed,
                                std::vector<bool> range_used);
+  // Connections of `log` that were known under the ends on the left have those on the right now
+  // (CallLog::Join).
+  void Rejoin(const CallLog& log, const std::map<SeenConnection, SeenConnection>& ends);
   // Sets `kept` for all observations that the ledger refers to.
   void Mark(std::vector<bool>& kept) const;
   // CallLog::Keep() was done.
@@ -144,6 +148,8 @@ class RouteLedger {
  private:
   void AddStatement(const CallLog& log, uint32_t index, const RegionStatement& statement, uint32_t n,
                     bool in_request);
+  static void AddServedKey(const CallLog& log, uint32_t index, const std::string& key, ServedKeys& served);
+  ServedKeys& PlaceOf(const ServedBy& by, uint16_t method, uint16_t command);
   void AddServed(const CallLog& log, uint32_t index, const CallRecord& call);
   bool Over(size_t times) const {
     return uses_ > times * caps_.uses || entries_.size() > times * caps_.regions ||

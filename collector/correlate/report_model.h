@@ -122,6 +122,17 @@ struct ClockReport {
   bool stepped = false;  // one of the clocks was set within it
 };
 
+// Connections that were seen between different ends, since a NAT or a TCP proxy stands between them.
+struct TranslationReport {
+  std::string host;              // the client's
+  std::string client;            // its address
+  std::string client_at_server;  // the address that the server's agent saw
+  std::string server;            // address:port, as its own agent saw it
+  std::string server_at_client;  // address:port, as the client's agent saw it
+  uint64_t connections = 0;
+  uint64_t calls = 0;  // that were the same at both ends when this was found out
+};
+
 struct LossReport {
   std::string host;
   std::string kind;  // name of the counter or reason
@@ -136,6 +147,7 @@ struct InvestigationReport {
   std::map<std::string, uint64_t> benign;  // "stale_route", "not_leader", "server_is_busy", …
   std::vector<HostReport> hosts;
   std::vector<ClockReport> clocks;
+  std::vector<TranslationReport> translations;
   std::vector<LossReport> losses;
   // Logical calls of the kinds unary, sub and message: one that was seen at both ends counts once. Records of
   // kind stream are the envelope of messages and are not counted again.

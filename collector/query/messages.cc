@@ -275,6 +275,16 @@ void WriteReport(const InvestigationReport& report, query::VerdictsAnswer& out) 
     if (h.clock_drift_ppb) host.set_clock_drift_ppb(*h.clock_drift_ppb);
     host.set_clock_steps(h.clock_steps);
   }
+  for (const TranslationReport& t : report.translations) {
+    query::Translation& translation = *out.add_translations();
+    translation.set_host(t.host);
+    translation.set_client(t.client);
+    translation.set_client_at_server(t.client_at_server);
+    translation.set_server(t.server);
+    translation.set_server_at_client(t.server_at_client);
+    translation.set_connections(t.connections);
+    translation.set_calls(t.calls);
+  }
   for (const LossReport& l : report.losses) {
     query::ReportLoss& loss = *out.add_losses();
     loss.set_host(l.host);
@@ -308,6 +318,10 @@ InvestigationReport ReadReport(const query::VerdictsAnswer& in) {
     host.clock_at_ns = h.clock_at_ns();
     if (h.has_clock_drift_ppb()) host.clock_drift_ppb = h.clock_drift_ppb();
     host.clock_steps = h.clock_steps();
+  }
+  for (const query::Translation& t : in.translations()) {
+    report.translations.push_back({t.host(), t.client(), t.client_at_server(), t.server(),
+                                   t.server_at_client(), t.connections(), t.calls()});
   }
   for (const query::ReportLoss& l : in.losses()) {
     report.losses.push_back({l.host(), l.kind(), l.count(), l.first_ns(), l.last_ns()});

@@ -114,6 +114,16 @@ Json HostJson(const HostReport& h) {
   return out;
 }
 
+Json TranslationJson(const TranslationReport& t) {
+  return {{"host", t.host},
+          {"client", t.client},
+          {"client_at_server", t.client_at_server},
+          {"server", t.server},
+          {"server_at_client", t.server_at_client},
+          {"connections", t.connections},
+          {"calls", t.calls}};
+}
+
 Json LossJson(const LossReport& l) {
   Json out;
   out["host"] = l.host;
@@ -139,6 +149,8 @@ std::string ReportJson(const InvestigationReport& report) {
   }
   out["hosts"] = Json::array();
   for (const HostReport& h : report.hosts) out["hosts"].push_back(HostJson(h));
+  out["translations"] = Json::array();
+  for (const TranslationReport& t : report.translations) out["translations"].push_back(TranslationJson(t));
   out["losses"] = Json::array();
   for (const LossReport& l : report.losses) out["losses"].push_back(LossJson(l));
   out["calls"] = report.calls;

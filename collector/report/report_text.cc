@@ -297,6 +297,15 @@ class Page {
     if (!report_.not_captured.empty()) {
       text += " Not captured, seen only from the other side: " + Joined(report_.not_captured, ", ") + ".";
     }
+    if (!report_.translations.empty()) {
+      uint64_t connections = 0;
+      for (const TranslationReport& t : report_.translations) connections += t.connections;
+      const TranslationReport& t = report_.translations.front();
+      text += " " + Count(connections, "connection", "connections") + (connections == 1 ? " goes" : " go") +
+              " through a NAT or proxy, as their calls show: " + t.host + " (" + t.client + ") reaches " +
+              t.server + " as " + t.client_at_server + ", asking for " + t.server_at_client +
+              (report_.translations.size() > 1 ? ", and others." : ".");
+    }
     for (const std::string& line : Wrap(text, width_)) Line(line);
     size_t shown = 0;
     for (const LossReport& l : report_.losses) {

@@ -74,6 +74,14 @@ Status Store::State::OpenToRead(const std::string& given) {
   return ShowViews();
 }
 
+namespace {
+
+bool IsNewInThisVersion(const TableDescription& table) {
+  return std::string_view(table.name) == "windows" || std::string_view(table.name) == "translations";
+}
+
+}  // namespace
+
 // The views of this build, whatever the file has under their names.
 Status Store::State::ShowViews() {
   std::string sql;
@@ -82,9 +90,9 @@ Status Store::State::ShowViews() {
   for (const TableDescription& table : DatabaseSchema()) {
     if (table.view != nullptr && (windows == nullptr || !IsWindowed(table))) {
       sql += std::string("CREATE TEMP VIEW ") + table.name + " AS " + table.view + ";";
-    } else if (std::string_view(table.name) == "windows" && *version < kSchemaVersion) {
+    } else if (table.view == nullptr && *version < kSchemaVersion && IsNewInThisVersion(table)) {
       const char* comma = "SELECT ";
-      sql += "CREATE TEMP VIEW windows AS ";
+      sql += std::string("CREATE TEMP VIEW ") + table.name + " AS ";
       for (const ColumnDescription& column : table.columns) {
         sql += std::string(comma) + "NULL AS " + column.name;
         comma = ", ";

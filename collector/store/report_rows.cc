@@ -5,9 +5,9 @@ namespace keytrail {
 
 namespace {
 
-constexpr const char* kReportTables[] = {"verdicts",    "inconclusive",  "verdict_notes",
-                                         "occurrences", "evidence",      "hosts",
-                                         "benign",      "report_losses", "clock_offsets"};
+constexpr const char* kReportTables[] = {"verdicts",      "inconclusive", "verdict_notes", "occurrences",
+                                         "evidence",      "hosts",        "benign",        "report_losses",
+                                         "clock_offsets", "translations"};
 
 Component ComponentOf(const std::string& name) {
   return name == "tidb" ? Component::kTidb : name == "pd" ? Component::kPd : Component::kTikv;
@@ -73,6 +73,7 @@ class ReportWriter {
   void Rest(const InvestigationReport& report) {
     SqlStatement host = Insert("hosts", 10);
     SqlStatement clock = Insert("clock_offsets", 13);
+    SqlStatement translation = Insert("translations", 8);
     SqlStatement benign = Insert("benign", 2);
     SqlStatement loss = Insert("report_losses", 6);
     uint64_t n = 0;
@@ -89,6 +90,12 @@ class ReportWriter {
       clock.Number(n++).Text(c.host).Text(c.reference).Text(c.relation).Text(c.via);
       clock.Optional(c.from_ns).Optional(c.to_ns).Optional(c.offset_ns).Optional(c.error_ns);
       Run(clock.Optional(c.drift_ppb).Optional(c.drift_error_ppb).Number(c.calls).Number(c.stepped ? 1 : 0));
+    }
+    n = 0;
+    for (const TranslationReport& t : report.translations) {
+      if (!ok_) return;
+      translation.Number(n++).Text(t.host).Text(t.client).Text(t.client_at_server).Text(t.server);
+      Run(translation.Text(t.server_at_client).Number(t.connections).Number(t.calls));
     }
     for (const auto& [name, count] : report.benign) {
       if (!ok_) return;
@@ -315,6 +322,14 @@ void ReadRest(ReportReader& in, InvestigationReport& report) {
                                  number_or_none(row, 4), number_or_none(row, 5), number_or_none(row, 6),
                                  number_or_none(row, 7), number_or_none(row, 8), number_or_none(row, 9),
                                  row.ColumnNumber(10), row.ColumnNumber(11) != 0});
+      });
+  in.Each(
+      "SELECT host, client, client_at_server, server, server_at_client, connections, calls FROM translations"
+      " ORDER BY n",
+      [&](const SqlStatement& row) {
+        report.translations.push_back({row.ColumnText(0), row.ColumnText(1), row.ColumnText(2),
+                                       row.ColumnText(3), row.ColumnText(4), row.ColumnNumber(5),
+                                       row.ColumnNumber(6)});
       });
   in.Each("SELECT name, count FROM benign",
           [&](const SqlStatement& row) { report.benign[row.ColumnText(0)] = row.ColumnNumber(1); });

@@ -437,6 +437,17 @@ constexpr ColumnDescription kClockOffsets[] = {
     {"stepped", kIntNotNull, "1: one of the clocks was set within it; the error covers both sides"},
 };
 
+constexpr ColumnDescription kTranslations[] = {
+    {"n", kKey, "position in the report"},
+    {"host", kTextNotNull, "the client's host"},
+    {"client", kTextNotNull, "the client's address"},
+    {"client_at_server", kTextNotNull, "the address that the server's agent saw instead"},
+    {"server", kTextNotNull, "address:port of the server, as its own agent saw it"},
+    {"server_at_client", kTextNotNull, "address:port that the client's agent saw instead"},
+    {"connections", kIntNotNull, "connections that were found to be the same"},
+    {"calls", kIntNotNull, "calls that were the same at both ends when this was found out"},
+};
+
 constexpr ColumnDescription kRegions[] = {
     {"region_id", kInt, "region"},
     {"version", kInt, "its version; two rows of one (region_id, version) contradict each other"},
@@ -490,6 +501,8 @@ constexpr TableDescription kSchema[] = {
     {"hosts", "hosts and their clocks", kHosts, "", false, nullptr},
     {"clock_offsets", "how two hosts' clocks stand to each other, one row for each stretch of time",
      kClockOffsets, "", false, nullptr},
+    {"translations", "connections seen between different ends, as a NAT or TCP proxy stands between them",
+     kTranslations, "", false, nullptr},
     {"benign", "things that look like faults and are none", kBenign, "", true, nullptr},
     {"report_losses", "losses as the last report names them", kReportLosses, "", false, nullptr},
     {"about", "about this database and its last report", kAbout, "", true, nullptr},

@@ -13,6 +13,8 @@ Steps, in the order given, all deterministic for one --seed=N:
     direction=client|server   keep what TCP clients (servers) sent, nothing of the other side
     shift=MS        add MS milliseconds to every time stamp
     drift=PPM       let the clock run PPM millionths too fast, from the first packet on
+    nat=A:B:N       what has the address A has the address B and ports N higher (round the corner at 65536),
+                    as if the capture had been made behind a NAT or a proxy; checksums stay as they were
     set=S:MS        set the clock forward (back) by MS milliseconds, S seconds after the first packet
 
 Ethernet, IPv4, TCP, classic pcap with microseconds.
@@ -94,6 +96,28 @@ def drift(packets, ppm):
     return [Packet(p.t_us + round((p.t_us - first) * float(ppm) / 1e6), p.frame) for p in packets]
 
 
+def nat_port(port, add):
+    return (port - 1024 + int(add)) % (65536 - 1024) + 1024
+
+
+def nat(packets, addresses_and_ports):
+    old, new, add = addresses_and_ports.split(":")
+    old, new = (bytes(map(int, address.split("."))) for address in (old, new))
+    out = []
+    for packet in packets:
+        frame = packet.frame
+        if tcp_of(frame) is not None and old in (frame[26:30], frame[30:34]):
+            frame = bytearray(frame)
+            ports = 14 + (frame[14] & 15) * 4
+            for address, port in ((26, ports), (30, ports + 2)):
+                if frame[address:address + 4] == old:
+                    frame[address:address + 4] = new
+                    struct.pack_into(">H", frame, port, nat_port(struct.unpack_from(">H", frame, port)[0], add))
+            frame = bytes(frame)
+        out.append(Packet(packet.t_us, frame))
+    return out
+
+
 def set_clock(packets, when_and_by):
     """The order of packets stays: a clock that is set back writes times twice."""
     when, by = when_and_by.split(":")
@@ -102,7 +126,7 @@ def set_clock(packets, when_and_by):
 
 
 STEPS = {"start": start, "lose": lose, "duplicate": duplicate, "shuffle": shuffle, "mss": mss,
-         "direction": direction, "shift": shift, "drift": drift, "set": set_clock}
+         "direction": direction, "shift": shift, "drift": drift, "set": set_clock, "nat": nat}
 RANDOM_STEPS = {"lose", "duplicate", "shuffle"}
 
 

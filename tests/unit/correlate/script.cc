@@ -61,7 +61,9 @@ class Maker {
     const int64_t back = observer == line_.client && observer != line_.server ? options_.network_ns : 0;
     call.client = EndpointOf(line_.client, line_.port);
     call.server = EndpointOf(line_.server, ServerPort());
-    call.connection = uint64_t{line_.port} << 8 | (line_.server.back() - '0');
+    // tidb1 and tikv1 may have the same port.
+    call.connection = uint64_t{line_.port} << 16 | static_cast<unsigned>(line_.client[2]) << 8 |
+                      static_cast<unsigned>(line_.server.back() - '0');
     call.joined_at_start = !line_.late;
     call.req_first = call.req_last = {kStartNs + line_.at_ns + forth + shift};
     if (line_.answer != "lost" && line_.answer != "reset") {

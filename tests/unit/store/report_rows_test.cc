@@ -33,8 +33,8 @@ void Describe(const std::vector<Evidence>& all, std::ostringstream& out) {
 
 std::string Describe(const InvestigationReport& report) {
   std::ostringstream out;
-  const auto& [verdicts, inconclusive, benign, hosts, clocks, losses, calls, unread, routed_requests,
-               statements, regions, complaints, not_captured] = report;
+  const auto& [verdicts, inconclusive, benign, hosts, clocks, translations, losses, calls, unread,
+               routed_requests, statements, regions, complaints, not_captured] = report;
   for (const Verdict& v : verdicts) {
     const auto& [id, component, certain, rule, client, server, region_id, version, key, occurrences, first_ns,
                  last_ns, text, evidence, occurrence_list, weakened_by, culprit, sure_of] = v;
@@ -74,6 +74,11 @@ std::string Describe(const InvestigationReport& report) {
         << Show(to) << '/' << Show(offset) << '/' << Show(error) << '/' << Show(drift) << '/'
         << Show(drift_error) << '/' << c_calls << '/' << stepped << '\n';
   }
+  for (const TranslationReport& t : translations) {
+    const auto& [host, client, client_at_server, server, server_at_client, connections, t_calls] = t;
+    out << "translation " << host << '/' << client << '/' << client_at_server << '/' << server << '/'
+        << server_at_client << '/' << connections << '/' << t_calls << '\n';
+  }
   for (const LossReport& l : losses) {
     const auto& [host, kind, count, first_ns, last_ns] = l;
     out << "loss " << host << '/' << kind << '/' << count << '/' << first_ns << '/' << last_ns << '\n';
@@ -100,6 +105,9 @@ class RandomReport {
     for (size_t n = Below(4); n > 0; --n) {
       report.clocks.push_back({Text(), Text(), Text(), Text(), Maybe(), Maybe(), Maybe(), Maybe(), Maybe(),
                                Maybe(), Number(), Below(2) == 1});
+    }
+    for (size_t n = Below(4); n > 0; --n) {
+      report.translations.push_back({Text(), Text(), Text(), Text(), Text(), Number(), Number()});
     }
     for (size_t n = Below(4); n > 0; --n) {
       report.losses.push_back({Text(), Text(), Number(), int64_t(Number()), int64_t(Number())});
