@@ -234,15 +234,24 @@ void Correlator::AddLoss(const LossDescription& loss) {
   state_->losses.push_back(loss);
 }
 
+// What joined connections tell of the clocks may prove others, so it is done until nothing comes of it.
 void Correlator::State::JoinTwins() {
-  std::map<SeenConnection, SeenConnection> ends;
-  for (const TwinConnections& twin : FindTwins(log, HostTable(log, numbers))) {
-    const SeenConnection client_side = log.connections()[twin.client_side];
-    const SeenConnection server_side = log.connections()[twin.server_side];
-    log.Join(twin.client_side, twin.server_side, twin.calls);
-    ends[client_side] = ends[server_side] = log.connections()[twin.client_side];
+  constexpr int kMostRounds = 4;
+  for (int round = 0; round < kMostRounds; ++round) {
+    const HostTable hosts(log, numbers);
+    clocks.Grow(static_cast<uint32_t>(hosts.hosts().size()));
+    std::map<SeenConnection, SeenConnection> ends;
+    for (const TwinConnections& twin : FindTwins(log, hosts, clocks)) {
+      const SeenConnection client_side = log.connections()[twin.client_side];
+      const SeenConnection server_side = log.connections()[twin.server_side];
+      log.Join(twin.client_side, twin.server_side, twin.calls);
+      ends[client_side] = ends[server_side] = log.connections()[twin.client_side];
+    }
+    if (ends.empty()) return;
+    ledger.Rejoin(log, ends);
+    const Look told_clocks(log, ledger, findings, losses, numbers, clocks, hosts_of_agents,
+                           Pairing::Clocks::kExact);
   }
-  if (!ends.empty()) ledger.Rejoin(log, ends);
 }
 
 void Correlator::State::SettleAtLast() {

@@ -12,6 +12,12 @@ namespace {
 // Calls of different content that two connections must have in common. A client asks the same after each
 // start, with the same stream ids; eight in a row within each other's time is no accident.
 constexpr size_t kTwinCalls = 8;
+// ... if it is known within so much how the two clocks stand: each call then lies at its partner.
+constexpr size_t kTwinCallsByClock = 3;
+constexpr int64_t kSureNs = 1'000'000;
+// Pairs of connections that are looked at in this way. Where there are more, few agents see both ends of
+// anything, and it is left to what the calls say.
+constexpr size_t kMostPairs = 65536;
 // Of the calls between the first and the last common one at least this share is common, as one in so many:
 // both agents may have lost some.
 constexpr size_t kTwinShare = 2;
@@ -33,7 +39,8 @@ bool HasPlace(const Observation& o) {
 
 class TwinSearch {
  public:
-  TwinSearch(const CallLog& log, const HostTable& hosts) : log_(log), hosts_(hosts) {}
+  TwinSearch(const CallLog& log, const HostTable& hosts, const ClockGraph& clocks)
+      : log_(log), hosts_(hosts), clocks_(clocks) {}
 
   std::vector<TwinConnections> Find();
 
@@ -50,11 +57,17 @@ class TwinSearch {
   bool FindSides();
   Side SideOf(uint32_t connection) const;
   std::map<Pair, std::set<uint32_t>> CommonContents() const;
-  void GatherCalls(const std::map<Pair, std::set<uint32_t>>& pairs);
-  bool Agree(const Pair& pair) const;
+  // All between machines whose clocks are related.
+  std::set<Pair> ByClocks() const;
+  void GatherCalls(const std::set<Pair>& pairs);
+  // How many calls of the two are the same; 0: they are not the same connection.
+  size_t CommonCalls(const Pair& pair) const;
+  bool WithinEachOther(const std::vector<std::pair<uint32_t, uint32_t>>& calls) const;
+  bool WithinByClocks(const Pair& pair, const std::vector<std::pair<uint32_t, uint32_t>>& calls) const;
 
   const CallLog& log_;
   const HostTable& hosts_;
+  const ClockGraph& clocks_;
   std::vector<Side> sides_;
   // Observations by place, of the connections that may be twins. Of a place that occurs twice the first.
   std::map<uint32_t, std::map<Place, uint32_t>> calls_;
@@ -113,12 +126,33 @@ std::map<TwinSearch::Pair, std::set<uint32_t>> TwinSearch::CommonContents() cons
   return common;
 }
 
-void TwinSearch::GatherCalls(const std::map<Pair, std::set<uint32_t>>& pairs) {
-  std::set<uint32_t> wanted;
-  for (const auto& [pair, contents] : pairs) wanted.insert({pair.first, pair.second});
+std::set<TwinSearch::Pair> TwinSearch::ByClocks() const {
+  std::set<Pair> pairs;
+  if (log_.joined().empty()) return pairs;
+  const auto related = [&](uint32_t end) { return clocks_.Related(hosts_.OfEndpoint(end)); };
+  std::vector<uint32_t> client_sides, server_sides;
+  for (uint32_t c = 0; c < sides_.size(); ++c) {
+    const SeenConnection& connection = log_.connections()[c];
+    if (sides_[c] == Side::kClient && related(connection.client)) client_sides.push_back(c);
+    if (sides_[c] == Side::kServer && related(connection.server)) server_sides.push_back(c);
+  }
+  if (client_sides.size() * server_sides.size() > kMostPairs) return pairs;
+  for (const uint32_t a : client_sides) {
+    for (const uint32_t b : server_sides) pairs.insert({a, b});
+  }
+  return pairs;
+}
+
+void TwinSearch::GatherCalls(const std::set<Pair>& pairs) {
+  for (const Pair& pair : pairs) {
+    calls_.try_emplace(pair.first);
+    calls_.try_emplace(pair.second);
+  }
   for (uint32_t i = 0; i < log_.observations().size(); ++i) {
     const Observation& o = log_[i];
-    if (HasPlace(o) && wanted.contains(o.connection)) calls_[o.connection].try_emplace(PlaceOf(o), i);
+    if (!HasPlace(o)) continue;
+    const auto it = calls_.find(o.connection);
+    if (it != calls_.end()) it->second.try_emplace(PlaceOf(o), i);
   }
 }
 
@@ -131,48 +165,81 @@ bool Differ(const Observation& a, const Observation& b) {
   return a.req_bytes != b.req_bytes || a.resp_bytes != b.resp_bytes;
 }
 
-bool TwinSearch::Agree(const Pair& pair) const {
+size_t TwinSearch::CommonCalls(const Pair& pair) const {
   const auto& client_calls = calls_.at(pair.first);
   const auto& server_calls = calls_.at(pair.second);
-  // Server's clock minus client's, as the calls in common allow it, and the time within which they lie.
-  int64_t low = -kTimeEnd, high = kTimeEnd, first = kTimeEnd, last = -kTimeEnd;
   std::vector<Place> common;
-  size_t bounded = 0;
+  std::vector<std::pair<uint32_t, uint32_t>> timed;
+  std::set<uint32_t> contents;
   for (const auto& [place, i] : client_calls) {
     const auto it = server_calls.find(place);
     if (it == server_calls.end()) continue;
     const Observation& c = log_[i];
     const Observation& s = log_[it->second];
-    if (Differ(c, s)) return false;
+    if (Differ(c, s)) return 0;
     common.push_back(place);
     if ((c.flags & s.flags & kStampsWhole) == 0) continue;
     if (c.req_first == kNoTime || c.resp_first == kNoTime) continue;
     if (s.req_first == kNoTime || s.resp_first == kNoTime) continue;
+    timed.push_back({i, it->second});
+    if (c.content != 0 && s.content != 0) contents.insert(c.content);
+  }
+  const bool by_content = contents.size() >= kTwinCalls && WithinEachOther(timed);
+  const bool by_clocks = timed.size() >= kTwinCallsByClock && WithinByClocks(pair, timed);
+  if (!by_content && !by_clocks) return 0;
+  for (const auto* calls : {&client_calls, &server_calls}) {
+    const auto begin = calls->lower_bound(common.front()), end = calls->upper_bound(common.back());
+    if (static_cast<size_t>(std::distance(begin, end)) > common.size() * kTwinShare) return 0;
+  }
+  return timed.size();
+}
+
+// Whether any distance of the two clocks explains all of the calls.
+bool TwinSearch::WithinEachOther(const std::vector<std::pair<uint32_t, uint32_t>>& calls) const {
+  int64_t low = -kTimeEnd, high = kTimeEnd, first = kTimeEnd, last = -kTimeEnd;
+  for (const auto& [i, k] : calls) {
+    const Observation& c = log_[i];
+    const Observation& s = log_[k];
     low = std::max(low, s.resp_first - c.resp_first);
     high = std::min(high, s.req_first - c.req_first);
     first = std::min(first, c.req_first);
     last = std::max(last, c.req_first);
-    ++bounded;
   }
-  if (bounded < kTwinCalls) return false;
-  if (low > high + (last - first) / 1'000'000 * kDriftPpm) return false;
-  for (const auto* calls : {&client_calls, &server_calls}) {
-    const auto begin = calls->lower_bound(common.front()), end = calls->upper_bound(common.back());
-    if (static_cast<size_t>(std::distance(begin, end)) > common.size() * kTwinShare) return false;
+  return low <= high + (last - first) / 1'000'000 * kDriftPpm + 2 * kStampNs;
+}
+
+// Whether the distance that is known does.
+bool TwinSearch::WithinByClocks(const Pair& pair,
+                                const std::vector<std::pair<uint32_t, uint32_t>>& calls) const {
+  const uint32_t client = hosts_.OfEndpoint(log_.connections()[pair.first].client);
+  const uint32_t server = hosts_.OfEndpoint(log_.connections()[pair.second].server);
+  for (const auto& [i, k] : calls) {
+    const Observation& c = log_[i];
+    const Observation& s = log_[k];
+    const auto at_client = clocks_.ToReference(client, c.req_first);
+    const auto at_server = clocks_.ToReference(server, s.req_first);
+    if (!at_client || !at_server || at_client->error() + at_server->error() > kSureNs) return false;
+    if (clocks_.Compare({client, c.req_first}, {server, s.req_first}) == Order::kAfter) return false;
+    if (clocks_.Compare({server, s.resp_first}, {client, c.resp_first}) == Order::kAfter) return false;
+    // ... and not merely while the client waited: it may have waited for long.
+    const int64_t behind = s.req_first + at_server->value - (c.req_first + at_client->value);
+    if (behind > 2 * kSureNs) return false;
   }
   return true;
 }
 
 std::vector<TwinConnections> TwinSearch::Find() {
   if (!FindSides()) return {};
-  const auto pairs = CommonContents();
+  std::set<Pair> pairs = ByClocks();
+  for (const auto& [pair, contents] : CommonContents()) pairs.insert(pair);
   if (pairs.empty()) return {};
   GatherCalls(pairs);
   std::vector<TwinConnections> found;
   std::map<uint32_t, size_t> partners;
-  for (const auto& [pair, contents] : pairs) {
-    if (!Agree(pair)) continue;
-    found.push_back({pair.first, pair.second, static_cast<uint32_t>(contents.size())});
+  for (const Pair& pair : pairs) {
+    const size_t calls = CommonCalls(pair);
+    if (calls == 0) continue;
+    found.push_back({pair.first, pair.second, static_cast<uint32_t>(calls)});
     ++partners[pair.first];
     ++partners[pair.second];
   }
@@ -184,8 +251,8 @@ std::vector<TwinConnections> TwinSearch::Find() {
 
 }  // namespace
 
-std::vector<TwinConnections> FindTwins(const CallLog& log, const HostTable& hosts) {
-  return TwinSearch(log, hosts).Find();
+std::vector<TwinConnections> FindTwins(const CallLog& log, const HostTable& hosts, const ClockGraph& clocks) {
+  return TwinSearch(log, hosts, clocks).Find();
 }
 
 }  // namespace keytrail::correlate

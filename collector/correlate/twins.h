@@ -4,13 +4,15 @@
 // The client's agent sees client -> V, the server's agent G -> server: two connections by their addresses.
 // Addresses say nothing of it, so what is compared is what went over them: the same calls (stream, request
 // id, and what was asked), each of them asked on no third connection, and every answer within the time in
-// which the client waited for it, whatever the two clocks' distance is. Pure.
+// which the client waited for it, whatever the two clocks' distance is. Once some are found and the clocks
+// of two machines are known to a millisecond, others need fewer calls, and those may be alike. Pure.
 #pragma once
 
 #include <cstdint>
 #include <vector>
 
 #include "collector/correlate/call_log.h"
+#include "collector/correlate/clock_graph.h"
 #include "collector/correlate/hosts.h"
 
 namespace keytrail::correlate {
@@ -22,9 +24,9 @@ struct TwinConnections {
   uint32_t calls = 0;            // that are the same on both
 };
 
-// Those that are proved and have one possible partner alone. A connection whose ends were used again for
-// another one is never a twin: it could not be told which of the two it is.
+// Those that are proved and have one possible partner alone. `clocks` is of the same hosts. A connection
+// whose ends were used again for another one is never a twin: it could not be told which of the two it is.
 // Costs nothing where every connection was seen from both ends or no agent saw a server's end alone.
-std::vector<TwinConnections> FindTwins(const CallLog& log, const HostTable& hosts);
+std::vector<TwinConnections> FindTwins(const CallLog& log, const HostTable& hosts, const ClockGraph& clocks);
 
 }  // namespace keytrail::correlate

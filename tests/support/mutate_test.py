@@ -55,6 +55,21 @@ class Mutate(unittest.TestCase):
         self.assertEqual((captured, length), (min(96, len(self.packets[0].frame)), len(self.packets[0].frame)))
         self.assertTrue(all(p.frame == q.frame[:96] for p, q in zip(pcap_file.packets(data), self.packets)))
 
+    def test_nat_changes_one_end_and_nothing_else(self):
+        before = pcap_file.connections(self.packets)
+        host = before[0].server[0]
+        after = pcap_file.connections(self.apply(("nat", f"{host}:10.1.2.3:60000")))
+
+        def renamed(end):
+            return ("10.1.2.3", mutate.nat_port(end[1], 60000)) if end[0] == host else end
+
+        self.assertTrue(all(1024 <= mutate.nat_port(port, 60000) < 65536 for port in range(1024, 65536)))
+        self.assertEqual(len({mutate.nat_port(port, 60000) for port in range(1024, 65536)}), 65536 - 1024)
+        self.assertEqual([{renamed(c.client), renamed(c.server)} for c in before],
+                         [{c.client, c.server} for c in after])
+        self.assertEqual([[(t, p.sequence, p.payload) for t, _, p in c.packets] for c in before],
+                         [[(t, p.sequence, p.payload) for t, _, p in c.packets] for c in after])
+
     def test_direction(self):
         for side, other in (("client", 2), ("server", 1)):
             out = self.apply(("direction", side))

@@ -22,7 +22,7 @@ struct Tally {
   uint64_t clusters = 0, complained = 0, found = 0, certain = 0, undecided = 0;
 };
 
-enum class Damage { kNone, kSmallWindow, kHostsMissing, kRecordsLost };
+enum class Damage { kNone, kSmallWindow, kHostsMissing, kRecordsLost, kTranslated };
 
 uint32_t Clusters() {
   const char* text = std::getenv("KEYTRAIL_RANDOM_CLUSTERS");
@@ -34,11 +34,16 @@ InvestigationReport Judge(const std::string& script, uint32_t seed, Damage damag
   ScriptOptions options;
   for (const char* host : {"tidb1", "tidb2", "pd1", "tikv1"}) {
     options.clock_ns[host] = (static_cast<int64_t>(random() % 1'200'000) - 600'000) * 1'000'000;
-    if (damage != Damage::kHostsMissing || random() % 3 != 0) options.captured.insert(host);
+    const bool may_miss = damage == Damage::kHostsMissing || damage == Damage::kTranslated;
+    if (!may_miss || random() % (damage == Damage::kTranslated ? 8 : 3) != 0) options.captured.insert(host);
   }
   if (options.captured.empty()) options.captured.insert("tidb1");
   auto records = testing::ParseScript(script, options);
   if (damage == Damage::kRecordsLost) std::erase_if(records, [&](const auto&) { return random() % 20 == 0; });
+  if (damage == Damage::kTranslated) {
+    const uint32_t kind = random() % 3;
+    testing::Translate(records, {kind != 0, kind != 1});
+  }
   CorrelatorCaps caps;
   if (damage == Damage::kSmallWindow) caps.window = 40;
   // The clusters live for fifteen seconds.
@@ -97,6 +102,10 @@ TEST(RandomClusters, SmallWindow) {
 }
 TEST(RandomClusters, HostsMissing) {
   TryClusters(Damage::kHostsMissing, "each host missing in one of three");
+}
+TEST(RandomClusters, Translated) {
+  TryClusters(Damage::kTranslated,
+              "clients or servers or both behind other addresses, each host missing in one of eight");
 }
 TEST(RandomClusters, RecordsLost) {
   TryClusters(Damage::kRecordsLost, "5 % of the records lost, and told");

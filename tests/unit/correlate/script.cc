@@ -411,6 +411,22 @@ void Feed(Correlator& correlator, const std::vector<ScriptRecord>& records, cons
   for (const ScriptRecord* r : order) correlator.Add(agents[r->host], r->call_id, r->record->call);
 }
 
+void Translate(std::vector<ScriptRecord>& records, const Network& network) {
+  for (ScriptRecord& r : records) {
+    CallRecord& call = r.record->call;
+    const std::string client = FormatAddress(call.client.address);
+    if (AddressOf(r.host) == client && network.hide_servers) {
+      const std::string server = FormatAddress(call.server.address);
+      call.server = {ParseAddress("10.8.0." + server.substr(server.rfind('.') + 1)).value(),
+                     static_cast<uint16_t>(call.server.port + 1000)};
+    }
+    if (AddressOf(r.host) != client && network.hide_clients) {
+      const int last = std::stoi(client.substr(client.rfind('.') + 1));
+      call.client = {ParseAddress("10.9.0.1").value(), static_cast<uint16_t>(call.client.port + 300 * last)};
+    }
+  }
+}
+
 InvestigationReport Investigate(const std::string& text, const ScriptOptions& options) {
   Correlator correlator(options.graces);
   const auto records = ParseScript(text, options);

@@ -61,6 +61,14 @@ struct ScriptRecord {
 // tidb1 is 10.0.0.11, tidb2 10.0.0.12, pd1 10.0.0.21, tikv1 10.0.0.31, ...
 std::string AddressOf(const std::string& host);
 std::vector<ScriptRecord> ParseScript(const std::string& text, const ScriptOptions& options);
+
+// What stands between the hosts.
+struct Network {
+  bool hide_clients = false;  // all clients behind one address, 10.9.0.1, each with ports of its own
+  bool hide_servers = false;  // each server behind an address that only clients know, 10.8.0.x
+};
+// The records as agents would have seen them there.
+void Translate(std::vector<ScriptRecord>& records, const Network& network);
 void Feed(Correlator& correlator, const std::vector<ScriptRecord>& records, const ScriptOptions& options);
 InvestigationReport Investigate(const std::string& text, const ScriptOptions& options = {});
 

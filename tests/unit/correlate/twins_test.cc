@@ -12,37 +12,12 @@
 namespace keytrail {
 namespace {
 
+using testing::Network;
 using testing::ParseScript;
 using testing::ScriptOptions;
 using testing::ScriptRecord;
 using testing::Summary;
-
-IpAddress Address(const std::string& host) {
-  return *ParseAddress(testing::AddressOf(host));
-}
-
-// What stands between the hosts.
-struct Network {
-  // All clients behind one address, each with ports of its own.
-  bool hide_clients = false;
-  // Each server behind an address that only clients know.
-  bool hide_servers = false;
-};
-
-void Translate(std::vector<ScriptRecord>& records, const Network& network) {
-  for (ScriptRecord& r : records) {
-    CallRecord& call = r.record->call;
-    const bool at_client = testing::AddressOf(r.host) == FormatAddress(call.client.address);
-    if (at_client && network.hide_servers) {
-      call.server = {*ParseAddress("10.8.0." + std::to_string(call.server.port % 250)),
-                     static_cast<uint16_t>(call.server.port + 1000)};
-    }
-    if (!at_client && network.hide_clients) {
-      const int offset = call.client.address == Address("tidb1") ? 1000 : 2000;
-      call.client = {*ParseAddress("10.9.0.1"), static_cast<uint16_t>(call.client.port + offset)};
-    }
-  }
-}
+using testing::Translate;
 
 InvestigationReport Judge(const std::string& script, const Network& network, ScriptOptions options = {}) {
   std::vector<ScriptRecord> records = ParseScript(script, options);
@@ -218,14 +193,15 @@ TEST(Twins, APortThatIsGivenToAnotherClientIsNotTheFirstOnes) {
   for (const ScriptRecord& r : records) {
     if (r.host == "tikv1" &&
         r.record->call.req_first.ns < records[0].record->call.req_first.ns + 1'000'000'000 &&
-        r.record->call.client.port >= 1000 && r.record->call.server.address == Address("tikv1") &&
+        r.record->call.client.port >= 1000 &&
+        r.record->call.server.address == *ParseAddress(testing::AddressOf("tikv1")) &&
         r.record->request.start_ts % 10 == 0 && r.record->request.start_ts != 0) {
       first = r.record->call.client;
     }
   }
   ASSERT_NE(first.port, 0);
   for (ScriptRecord& r : records) {
-    if (r.host == "tikv1" && r.record->call.client.port == 51111 + 2000) r.record->call.client = first;
+    if (r.host == "tikv1" && r.record->call.client.port == 51111 + 300 * 12) r.record->call.client = first;
   }
   Correlator correlator;
   testing::Feed(correlator, records, options);
