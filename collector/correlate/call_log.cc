@@ -182,8 +182,8 @@ const SeenConnection& CallLog::EndsAsSeen(uint64_t serial, uint32_t connection) 
 
 void CallLog::Join(uint32_t client_side, uint32_t server_side, uint32_t calls) {
   const SeenConnection ends{connections_[client_side].client, connections_[server_side].server};
-  joined_.push_back(
-      {ends.client, connections_[server_side].client, ends.server, connections_[client_side].server, calls});
+  joined_.push_back({ends.client, connections_[server_side].client, ends.server,
+                     connections_[client_side].server, 1, calls});
   for (auto& [serial, connection] : by_serial_) {
     if (connection != client_side && connection != server_side) continue;
     ends_of_joined_[serial] = connections_[connection];

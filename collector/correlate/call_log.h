@@ -105,7 +105,8 @@ struct JoinedConnection {
   uint32_t client_at_server = kNone;
   uint32_t server = kNone;  // as its own agent sees it
   uint32_t server_at_client = kNone;
-  uint32_t calls = 0;  // that prove it
+  uint64_t connections = 1;  // more: former ones, of which the clients' ports are forgotten
+  uint64_t calls = 0;        // that prove it
 };
 
 // What a connection was used for, over all agents.
@@ -119,6 +120,13 @@ struct ConnectionUse {
   bool joined = false;           // what two agents saw between different ends (CallLog::Join)
   uint64_t unknown_calls = 0;
   int64_t first_unknown_ns = kNoTime;  // the observer's clock
+  // Of a place that stands for several former connections: how many of them had unknown calls.
+  uint64_t folded_unread = 0;
+
+  // How many connections of it could not be read whole.
+  uint64_t unread_connections() const {
+    return folded_unread != 0 ? folded_unread : unknown_calls != 0 ? 1 : 0;
+  }
 };
 
 class CallLog {
@@ -139,6 +147,10 @@ class CallLog {
   // Drops the observations of which `renumbered` is kNone; the others get the numbers that it gives, which
   // must be in the same order and without gaps.
   void Keep(const std::vector<uint32_t>& renumbered);
+  // Former connections, of which no observation is held, become one of all that are alike in everything but
+  // the client's port. Endpoints are numbered anew: returns their new numbers, kNone for those that are gone.
+  // `used`: those that others refer to.
+  std::vector<uint32_t> FoldConnections(std::vector<bool> used);
   // The two are one connection that was seen between different ends: from now on it has the client of the
   // one and the server of the other, under the number `client_side`. `server_side` stays as an empty place.
   // Connections that use the same ends later are new ones.
@@ -155,6 +167,10 @@ class CallLog {
 
  private:
   uint32_t InternEndpoint(const Endpoint& endpoint, uint16_t agent);
+  uint32_t AnyPort(uint32_t endpoint);
+  void FoldJoined();
+  void ForgetSerials(const std::vector<uint32_t>& renumbered);
+  std::vector<uint32_t> KeepEndpoints(std::vector<bool> used);
   uint32_t InternConnection(const CallRecord& call, uint16_t agent);
   const SeenConnection& EndsAsSeen(uint64_t serial, uint32_t connection) const;
 

@@ -120,7 +120,7 @@ std::vector<TranslationReport> Translations(const Scene& scene) {
                           address(j.client_at_server),
                           both(j.server),
                           both(j.server_at_client),
-                          1,
+                          j.connections,
                           j.calls};
     const auto same = std::find_if(out.begin(), out.end(), [&](const TranslationReport& t) {
       return std::tie(t.client, t.client_at_server, t.server, t.server_at_client) ==
@@ -129,7 +129,7 @@ std::vector<TranslationReport> Translations(const Scene& scene) {
     if (same == out.end()) {
       out.push_back(std::move(one));
     } else {
-      ++same->connections;
+      same->connections += one.connections;
       same->calls += one.calls;
     }
   }
@@ -259,7 +259,7 @@ void Correlator::State::SettleAtLast() {
   {
     const Look look(log, ledger, findings, losses, numbers, clocks, hosts_of_agents,
                     Pairing::Clocks::kRoughly);
-    Settle(look.scene, caps.window, log, ledger, findings, settled);
+    Settle(look.scene, caps.window, caps.connections, log, ledger, findings, settled);
   }
   JoinLossNotes();
   // Going through them costs what is held: so it is done when there are half as many again.
@@ -293,6 +293,10 @@ uint64_t Correlator::signs() const {
 
 size_t Correlator::held() const {
   return state_->log.observations().size();
+}
+
+size_t Correlator::held_connections() const {
+  return state_->log.connections().size();
 }
 
 InvestigationReport Correlator::Judge() {

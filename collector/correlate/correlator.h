@@ -47,6 +47,7 @@ struct Graces {
 // What is held at most; limits.h says why.
 struct CorrelatorCaps {
   size_t window = limits::kPairingWindow;  // observations that wait for the other end's view of their call
+  size_t connections = limits::kMaxKnownConnections;  // before former ones are told by their ends alone
   size_t clock_buckets = limits::kMaxClockBuckets;
   size_t ledger_regions = limits::kMaxLedgerRegions;
   size_t statement_uses = limits::kMaxStatementUses;
@@ -78,6 +79,7 @@ class Correlator {
   InvestigationReport Judge();
   // Observations that are held now.
   size_t held() const;
+  size_t held_connections() const;
 
   // The id of the n-th statement (request facts first, then response facts) of a call's row: what the
   // store writes in `statements.id` and evidence refers to.

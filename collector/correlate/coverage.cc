@@ -56,8 +56,9 @@ std::vector<std::string> Judge::Unread(uint32_t client_host) const {
   uint64_t unread = 0;
   for (size_t c = 0; c < scene_.log.connections().size(); ++c) {
     const SeenConnection& connection = scene_.log.connections()[c];
-    if (scene_.log.uses()[c].unknown_calls == 0 || !pd_endpoints.contains(connection.server)) continue;
-    if (scene_.hosts.OfEndpoint(connection.client) == client_host) ++unread;
+    if (!pd_endpoints.contains(connection.server)) continue;
+    if (scene_.hosts.OfEndpoint(connection.client) == client_host)
+      unread += scene_.log.uses()[c].unread_connections();
   }
   if (unread == 0) return {};
   return {std::to_string(unread) + " connection" + (unread == 1 ? "" : "s") + " of " + HostText(client_host) +

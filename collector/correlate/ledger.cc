@@ -390,4 +390,25 @@ void RouteLedger::Renumber(const std::vector<uint32_t>& renumbered) {
   asked_ = std::move(asked);
 }
 
+void RouteLedger::MarkEndpoints(std::vector<bool>& used) const {
+  for (const auto& [region, entries] : entries_) {
+    for (const LedgerEntry& e : entries) used[e.speaker] = used[e.listener] = true;
+  }
+  for (const auto& [by, commands] : served_) used[by.server] = true;
+}
+
+void RouteLedger::RenumberEndpoints(const std::vector<uint32_t>& renumbered) {
+  for (auto& [region, entries] : entries_) {
+    for (LedgerEntry& e : entries) {
+      e.speaker = renumbered[e.speaker];
+      e.listener = renumbered[e.listener];
+    }
+  }
+  std::unordered_map<ServedBy, std::vector<ServedKeys>, ServedByHash> served;
+  for (auto& [by, commands] : served_) {
+    served.emplace(ServedBy{by.region, renumbered[by.server]}, std::move(commands));
+  }
+  served_ = std::move(served);
+}
+
 }  // namespace keytrail::correlate

@@ -140,6 +140,9 @@ class RouteLedger {
   void Mark(std::vector<bool>& kept) const;
   // CallLog::Keep() was done.
   void Renumber(const std::vector<uint32_t>& renumbered);
+  // Sets `used` for all endpoints that the ledger refers to.
+  void MarkEndpoints(std::vector<bool>& used) const;
+  void RenumberEndpoints(const std::vector<uint32_t>& renumbered);
   // The first key that a PD lookup asked for, encoded.
   const std::string* AskedKey(uint32_t observation) const;
   RangeTable& ranges() { return ranges_; }

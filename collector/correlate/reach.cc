@@ -18,8 +18,8 @@ std::vector<std::string> Judge::RequestsHidden(uint32_t client_host) const {
   uint64_t unread = 0;
   for (size_t c = 0; c < scene_.log.connections().size(); ++c) {
     const SeenConnection& connection = scene_.log.connections()[c];
-    unread +=
-        scene_.log.uses()[c].unknown_calls != 0 && scene_.hosts.OfEndpoint(connection.client) == client_host;
+    if (scene_.hosts.OfEndpoint(connection.client) == client_host)
+      unread += scene_.log.uses()[c].unread_connections();
   }
   if (unread > 0) {
     out.push_back(std::to_string(unread) + " connection" + (unread == 1 ? "" : "s") + " of " +

@@ -32,8 +32,8 @@ void MarkNeighbours(const Scene& scene, uint32_t young, std::vector<bool>& kept)
 
 }  // namespace
 
-void Settle(const Scene& scene, size_t window, CallLog& log, RouteLedger& ledger, Findings& findings,
-            Settled& settled) {
+void Settle(const Scene& scene, size_t window, size_t connections, CallLog& log, RouteLedger& ledger,
+            Findings& findings, Settled& settled) {
   const auto count = static_cast<uint32_t>(log.observations().size());
   const auto young = static_cast<uint32_t>(count - std::min<size_t>(count, window));
   findings.Settle(log, scene.pairing, young);
@@ -58,6 +58,11 @@ void Settle(const Scene& scene, size_t window, CallLog& log, RouteLedger& ledger
   }
   log.Keep(renumbered);
   ledger.Renumber(renumbered);
+  if (log.connections().size() > connections) {
+    std::vector<bool> used(log.endpoints().size());
+    ledger.MarkEndpoints(used);
+    ledger.RenumberEndpoints(log.FoldConnections(std::move(used)));
+  }
   findings.Renumber(renumbered, ranges);
 }
 

@@ -45,9 +45,10 @@ void Settled::Count(const CallLog& log, const Pairing& pairing, Gone gone) {
   }
 }
 
-// Drops what is not needed of all but the last `window` observations, and keeps ledger and findings to their
-// caps. `scene` is made of these very parts, and is no good afterwards.
-void Settle(const Scene& scene, size_t window, CallLog& log, RouteLedger& ledger, Findings& findings,
-            Settled& settled);
+// Drops what is not needed of all but the last `window` observations, folds former connections if there are
+// more than `connections`, and keeps ledger and findings to their caps. `scene` is made of these very parts,
+// and is no good afterwards.
+void Settle(const Scene& scene, size_t window, size_t connections, CallLog& log, RouteLedger& ledger,
+            Findings& findings, Settled& settled);
 
 }  // namespace keytrail::correlate

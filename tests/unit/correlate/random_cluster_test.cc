@@ -45,7 +45,10 @@ InvestigationReport Judge(const std::string& script, uint32_t seed, Damage damag
     testing::Translate(records, {kind != 0, kind != 1});
   }
   CorrelatorCaps caps;
-  if (damage == Damage::kSmallWindow) caps.window = 40;
+  if (damage == Damage::kSmallWindow) {
+    caps.window = 40;
+    caps.connections = 2;
+  }
   // The clusters live for fifteen seconds.
   options.graces.hole_ns = 1'000'000'000;
   Correlator correlator(options.graces, caps);

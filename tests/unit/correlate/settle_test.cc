@@ -72,6 +72,34 @@ TEST_F(Settling, WhatIsHeldIsBoundedAndEveryCallCounts) {
   EXPECT_EQ(report.clocks.size(), 1u) << "what was dropped has told the clocks";
 }
 
+// Each call over a connection of its own. What was known of former ones is still known.
+TEST_F(Settling, FormerConnectionsAreToldByTheirEndsAlone) {
+  constexpr size_t kWindow = 200;
+  CorrelatorCaps caps = Window(kWindow);
+  caps.connections = 500;
+  Correlator correlator({}, caps);
+  Give(correlator, "10 tidb1 > pd1 GetRegion c = 7.3[a,m)\n11 tidb1 > tikv1 Mystery port=999 late");
+  const auto many = [&](int from_ms) {
+    std::string script;
+    for (int i = 0; i < 3000; ++i) {
+      script += std::to_string(from_ms + i) +
+                " tidb9 > tikv9 Get 900.1 k = ok port=" + std::to_string(2000 + i) + "\n";
+    }
+    return script;
+  };
+  for (int i = 0; i < 5; ++i) {
+    Give(correlator, many(1000 + 4000 * i));
+    EXPECT_LE(correlator.held_connections(), caps.connections + 2 * kWindow + 8);
+  }
+  Give(correlator, "50000 tidb1 > tikv1 Get 7.3 q = outside q [a,m)");
+  const auto report = correlator.Judge();
+  EXPECT_EQ(Summary(report), "tidb certain 2 7.3 x1");
+  EXPECT_EQ(report.calls, 5u * 3000 + 3);
+  EXPECT_EQ(report.unread, 1u);
+  ASSERT_EQ(report.hosts.size(), 5u);
+  for (const HostReport& host : report.hosts) EXPECT_NE(host.role, "unknown") << host.address;
+}
+
 TEST_F(Settling, ARouteOfLongAgoIsStillKnown) {
   Correlator correlator({}, Window(50));
   Give(correlator, "10 tidb1 > pd1 GetRegion c = 7.3[a,m)");
