@@ -301,6 +301,8 @@ inline constexpr size_t kMaxOddRequests = 1u << 16;
 // Connections that the correlator tells apart, 300 bytes each. Beyond it those of which no call is held any
 // more become one where only the client's port differs.
 inline constexpr size_t kMaxKnownConnections = 1u << 16;
+// Connections through a NAT or proxy that are listed with their ports.
+inline constexpr size_t kMaxTranslationsListed = 4096;
 // Notes of losses; neighbours in time of one agent and kind are joined beyond it.
 inline constexpr size_t kMaxLossNotes = 1u << 16;
 // Names of methods and commands: numbers of 16 bits. What has no room is a call without a name.

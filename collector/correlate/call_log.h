@@ -155,6 +155,10 @@ class CallLog {
   // one and the server of the other, under the number `client_side`. `server_side` stays as an empty place.
   // Connections that use the same ends later are new ones.
   void Join(uint32_t client_side, uint32_t server_side, uint32_t calls);
+  // Those of which there are more than `most` are listed by address alone.
+  void LimitJoined(size_t most) {
+    if (joined_.size() > most) FoldJoined();
+  }
   const std::vector<JoinedConnection>& joined() const { return joined_; }
   const SeenConnection& connection_of(const Observation& o) const { return connections_[o.connection]; }
   bool Saw(uint16_t agent, uint32_t connection) const {

@@ -108,30 +108,14 @@ std::vector<LossReport> LossReports(const Scene& scene, const UnreadCalls& unrea
 
 std::vector<TranslationReport> Translations(const Scene& scene) {
   std::vector<TranslationReport> out;
-  const auto address = [&](uint32_t endpoint) {
-    return FormatAddress(scene.log.endpoints()[endpoint].endpoint.address);
-  };
-  const auto both = [&](uint32_t endpoint) {
-    return FormatEndpoint(scene.log.endpoints()[endpoint].endpoint);
+  // Port 0: several of them.
+  const auto text = [&](uint32_t endpoint) {
+    const Endpoint& e = scene.log.endpoints()[endpoint].endpoint;
+    return e.port == 0 ? FormatAddress(e.address) : FormatEndpoint(e);
   };
   for (const JoinedConnection& j : scene.log.joined()) {
-    TranslationReport one{scene.Label(scene.hosts.OfEndpoint(j.client)),
-                          address(j.client),
-                          address(j.client_at_server),
-                          both(j.server),
-                          both(j.server_at_client),
-                          j.connections,
-                          j.calls};
-    const auto same = std::find_if(out.begin(), out.end(), [&](const TranslationReport& t) {
-      return std::tie(t.client, t.client_at_server, t.server, t.server_at_client) ==
-             std::tie(one.client, one.client_at_server, one.server, one.server_at_client);
-    });
-    if (same == out.end()) {
-      out.push_back(std::move(one));
-    } else {
-      same->connections += one.connections;
-      same->calls += one.calls;
-    }
+    out.push_back({scene.Label(scene.hosts.OfEndpoint(j.client)), text(j.client), text(j.client_at_server),
+                   text(j.server), text(j.server_at_client), j.connections, j.calls});
   }
   std::sort(out.begin(), out.end(), [](const TranslationReport& a, const TranslationReport& b) {
     return std::tie(a.client, a.server, a.client_at_server, a.server_at_client) <
@@ -248,6 +232,7 @@ void Correlator::State::JoinTwins() {
       ends[client_side] = ends[server_side] = log.connections()[twin.client_side];
     }
     if (ends.empty()) return;
+    log.LimitJoined(limits::kMaxTranslationsListed);
     ledger.Rejoin(log, ends);
     const Look told_clocks(log, ledger, findings, losses, numbers, clocks, hosts_of_agents,
                            Pairing::Clocks::kExact);

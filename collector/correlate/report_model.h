@@ -122,13 +122,14 @@ struct ClockReport {
   bool stepped = false;  // one of the clocks was set within it
 };
 
-// Connections that were seen between different ends, since a NAT or a TCP proxy stands between them.
+// A connection that was seen between different ends, since a NAT or a TCP proxy stands between them.
+// Endpoints are address:port; a client's is an address alone if it stands for several connections.
 struct TranslationReport {
   std::string host;              // the client's
-  std::string client;            // its address
-  std::string client_at_server;  // the address that the server's agent saw
-  std::string server;            // address:port, as its own agent saw it
-  std::string server_at_client;  // address:port, as the client's agent saw it
+  std::string client;            // as its own agent saw it
+  std::string client_at_server;  // as the server's agent saw it
+  std::string server;            // as its own agent saw it
+  std::string server_at_client;  // as the client's agent saw it
   uint64_t connections = 0;
   uint64_t calls = 0;  // that were the same at both ends when this was found out
 };

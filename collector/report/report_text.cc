@@ -304,7 +304,7 @@ class Page {
       text += " " + Count(connections, "connection", "connections") + (connections == 1 ? " goes" : " go") +
               " through a NAT or proxy, as their calls show: " + t.host + " (" + t.client + ") reaches " +
               t.server + " as " + t.client_at_server + ", asking for " + t.server_at_client +
-              (report_.translations.size() > 1 ? ", and others." : ".");
+              (connections > 1 ? ", and others." : ".");
     }
     for (const std::string& line : Wrap(text, width_)) Line(line);
     size_t shown = 0;

@@ -440,11 +440,12 @@ constexpr ColumnDescription kClockOffsets[] = {
 constexpr ColumnDescription kTranslations[] = {
     {"n", kKey, "position in the report"},
     {"host", kTextNotNull, "the client's host"},
-    {"client", kTextNotNull, "the client's address"},
-    {"client_at_server", kTextNotNull, "the address that the server's agent saw instead"},
+    {"client", kTextNotNull,
+     "address:port of the client, as its own agent saw it; of several connections the address"},
+    {"client_at_server", kTextNotNull, "... as the server's agent saw it"},
     {"server", kTextNotNull, "address:port of the server, as its own agent saw it"},
-    {"server_at_client", kTextNotNull, "address:port that the client's agent saw instead"},
-    {"connections", kIntNotNull, "connections that were found to be the same"},
+    {"server_at_client", kTextNotNull, "... as the client's agent saw it"},
+    {"connections", kIntNotNull, "how many connections"},
     {"calls", kIntNotNull, "calls that were the same at both ends when this was found out"},
 };
 

@@ -30,10 +30,13 @@ std::string RowsOf(const TimelineScene& scene, const SeenObservation& seen) {
     if (agent == o.agent || !o.first_ns || !at_end) continue;
     const int64_t at =
         places.clocks().FromReference(places.ObserverName(agent), *o.first_ns).value_or(*o.first_ns);
-    rows += (rows.empty() ? "(" : ",(") + std::to_string(agent) + "," + SqlText(o.client) + "," +
-            SqlText(o.server) + "," + std::to_string(o.stream) + "," + std::to_string(o.kind) + "," +
-            (o.request_id ? SqlNumber(*o.request_id) : "NULL") + "," + std::to_string(at - within) + "," +
-            std::to_string(at + within) + ")";
+    for (const TimelinePlaces::Ends& name :
+         places.NamesOf({o.client, seen.client_address, o.server, seen.server_address})) {
+      rows += (rows.empty() ? "(" : ",(") + std::to_string(agent) + "," + SqlText(name.client) + "," +
+              SqlText(name.server) + "," + std::to_string(o.stream) + "," + std::to_string(o.kind) + "," +
+              (o.request_id ? SqlNumber(*o.request_id) : "NULL") + "," + std::to_string(at - within) + "," +
+              std::to_string(at + within) + ")";
+    }
   }
   return rows;
 }

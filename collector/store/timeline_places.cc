@@ -11,6 +11,14 @@ namespace {
 
 void NoColumns(const Store::QueryColumns&) {}
 
+// The address of "address:port"; IPv6 stands in brackets there.
+std::string AddressPart(const std::string& endpoint) {
+  const size_t colon = endpoint.rfind(':');
+  if (colon == std::string::npos) return endpoint;
+  if (endpoint.front() == '[') return endpoint.substr(1, colon - 2);
+  return endpoint.substr(0, colon);
+}
+
 }  // namespace
 
 bool IsLoopbackText(const std::string& address) {
@@ -23,10 +31,42 @@ Result<TimelinePlaces> TimelinePlaces::Read(const TimelineSql& sql, const Invest
   for (const HostReport& h : report.hosts) {
     if (!h.reference.empty()) places.reference_ = h.reference;
   }
+  places.ReadTranslations(report);
   for (const Status& status : {places.ReadAgents(sql), places.ReadClocks(sql), places.StandAgents(sql)}) {
     if (!status.ok()) return Error{status.error()};
   }
   return places;
+}
+
+void TimelinePlaces::ReadTranslations(const InvestigationReport& report) {
+  std::set<std::pair<std::string, std::string>> ambiguous;
+  for (const TranslationReport& t : report.translations) {
+    const Ends ends{t.client, AddressPart(t.client), t.server, AddressPart(t.server)};
+    const Ends at_client{t.client, ends.client_address, t.server_at_client, AddressPart(t.server_at_client)};
+    const Ends at_server{t.client_at_server, AddressPart(t.client_at_server), t.server, ends.server_address};
+    if (at_client.server_address != ends.server_address) translated_.insert(at_client.server_address);
+    if (at_server.client_address != ends.client_address) translated_.insert(at_server.client_address);
+    if (t.connections != 1) continue;  // without their ports nobody knows which ones
+    for (const Ends& seen : {at_client, at_server}) {
+      const auto [it, fresh] = true_ends_.try_emplace({seen.client, seen.server}, ends);
+      // Ports that were used again for another connection.
+      if (!fresh && it->second != ends) ambiguous.insert(it->first);
+      if (seen != ends) seen_ends_[{ends.client, ends.server}].push_back(seen);
+    }
+  }
+  for (const auto& seen : ambiguous) true_ends_.erase(seen);
+}
+
+TimelinePlaces::Ends TimelinePlaces::TrueEnds(Ends seen) const {
+  const auto it = true_ends_.find({seen.client, seen.server});
+  return it == true_ends_.end() ? std::move(seen) : it->second;
+}
+
+std::vector<TimelinePlaces::Ends> TimelinePlaces::NamesOf(const Ends& ends) const {
+  std::vector<Ends> names{ends};
+  const auto it = seen_ends_.find({ends.client, ends.server});
+  if (it != seen_ends_.end()) names.insert(names.end(), it->second.begin(), it->second.end());
+  return names;
 }
 
 Status TimelinePlaces::ReadAgents(const TimelineSql& sql) {
@@ -101,7 +141,7 @@ Status TimelinePlaces::StandAgents(const TimelineSql& sql) {
     uint64_t most = 0;
     std::vector<std::string> best;
     for (const auto& [address, count] : counts[id]) {
-      if (IsLoopbackText(address)) continue;
+      if (IsLoopbackText(address) || translated_.contains(address)) continue;
       if (count > most) best.clear();
       most = std::max(most, count);
       if (count == most) best.push_back(address);

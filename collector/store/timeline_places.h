@@ -6,7 +6,9 @@
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "collector/store/store.h"
@@ -35,6 +37,18 @@ class TimelinePlaces {
   std::vector<uint32_t> AgentsAt(const std::string& address) const;
   // The process at `endpoint`, as `agent` saw it: a loopback address is the agent's own host.
   TimelineEnd EndOf(const std::string& endpoint, const std::string& address, uint32_t agent) const;
+  // A connection's ends as its machines' own agents see them, whatever stands between.
+  struct Ends {
+    std::string client;  // address:port
+    std::string client_address;
+    std::string server;
+    std::string server_address;
+
+    friend auto operator<=>(const Ends&, const Ends&) = default;
+  };
+  Ends TrueEnds(Ends seen) const;
+  // All names under which agents saw the connection of these true ends, these themselves first.
+  std::vector<Ends> NamesOf(const Ends& ends) const;
   const HostClocks& clocks() const { return clocks_; }
   const std::string& reference() const { return reference_; }
 
@@ -52,7 +66,13 @@ class TimelinePlaces {
                             Status& status) const;
   const HostReport* HostAt(const std::string& address) const;
 
+  void ReadTranslations(const InvestigationReport& report);
+
   std::vector<HostReport> hosts_;
+  // By client and server as seen; and what was seen, by true client and server.
+  std::map<std::pair<std::string, std::string>, Ends> true_ends_;
+  std::map<std::pair<std::string, std::string>, std::vector<Ends>> seen_ends_;
+  std::set<std::string> translated_;  // addresses that stand for other machines
   std::vector<uint32_t> agents_;
   std::map<uint32_t, Agent> by_id_;
   HostClocks clocks_;

@@ -51,10 +51,11 @@ void TimelineScene::Keep(const SqlRow& row, bool asked_for) {
   TimelineObservation& o = s.brief;
   o.call_id = row.Number(0);
   o.agent = static_cast<uint32_t>(row.Number(1));
-  o.client = row.Text(2);
-  s.client_address = row.Text(3);
-  o.server = row.Text(4);
-  s.server_address = row.Text(5);
+  TimelinePlaces::Ends ends = places_.TrueEnds({row.Text(2), row.Text(3), row.Text(4), row.Text(5)});
+  o.client = std::move(ends.client);
+  s.client_address = std::move(ends.client_address);
+  o.server = std::move(ends.server);
+  s.server_address = std::move(ends.server_address);
   o.loopback = IsLoopbackText(s.client_address) || IsLoopbackText(s.server_address);
   o.kind = row.Number(7);
   o.stream = row.Number(8);
