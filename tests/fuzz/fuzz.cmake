@@ -52,6 +52,11 @@ keytrail_fuzz(error_text SOURCES fuzz/error_text_target.cc DEPENDS agent_schema)
 keytrail_fuzz(capture SOURCES fuzz/capture_target.cc DEPENDS agent_capture)
 keytrail_fuzz(records SOURCES fuzz/records_target.cc DEPENDS fuzz_call_checks)
 keytrail_fuzz(spool SOURCES fuzz/spool_target.cc DEPENDS agent_ship)
+keytrail_fuzz(answer SOURCES fuzz/answer_target.cc DEPENDS agent_ship PRIVATE_DEPENDS keytrail_record_proto)
+keytrail_fuzz(receiver SOURCES fuzz/receiver_target.cc DEPENDS collector_receive common
+              PRIVATE_DEPENDS keytrail_record_proto PkgConfig::ZMQ)
+keytrail_fuzz(query SOURCES fuzz/query_target.cc DEPENDS collector_store)
+keytrail_fuzz(config SOURCES fuzz/config_target.cc DEPENDS collector_receive common)
 keytrail_fuzz(output SOURCES fuzz/output_target.cc DEPENDS fuzz_call_checks agent_ship)
 keytrail_fuzz(pipeline SOURCES fuzz/pipeline_target.cc
               DEPENDS fuzz_call_checks agent_http2 agent_tcp agent_packet)
@@ -59,7 +64,8 @@ keytrail_fuzz(pipeline SOURCES fuzz/pipeline_target.cc
 # Makes the inputs that fuzzing begins with (renew_corpus.sh). Built always, so that it cannot rot unseen.
 add_executable(fuzz_seeds fuzz/seed_corpus.cc unit/agent/schema/message_maker.cc)
 target_link_libraries(fuzz_seeds PRIVATE keytrail_fuzz_call_checks keytrail_agent_ship keytrail_agent_capture keytrail_agent_packet
-                      keytrail_agent_tcp keytrail_agent_http2 keytrail_kvproto protobuf::libprotobuf PkgConfig::ZSTD)
+                      keytrail_agent_tcp keytrail_agent_http2 keytrail_kvproto keytrail_record_proto
+                      protobuf::libprotobuf PkgConfig::ZSTD)
 if(KEYTRAIL_FUZZ)
   add_dependencies(fuzz_targets fuzz_seeds)
 endif()

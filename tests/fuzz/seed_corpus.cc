@@ -15,6 +15,8 @@
 #include "agent/packet/packet_decoder.h"
 #include "agent/ship/spool_format.h"
 #include "agent/tcp/tcp_tracker.h"
+#include "common/curve_key.h"
+#include "proto/keytrail/record.pb.h"
 #include "tests/fuzz/call_checks.h"
 #include "tests/fuzz/input.h"
 #include "tests/support/packet_builder.h"
@@ -170,6 +172,10 @@ class Recorder final : public ByteSink, public Http2Sink, public CallSink {
     folder_.Add("records", One(0) + payload);
     const std::string packed = CompressBatch(payload);
     AddSegment(packed);
+    if (batches_ % 100 == 0) {
+      folder_.Add("receiver",
+                  One(1) + Two(0) + One(2) + Two(payload.size()) + payload + One(3) + Two(4) + "abcd");
+    }
     if (batches_ % 200 == 0) folder_.Add("records", One(1) + Two(payload.size()) + packed);
   }
 
@@ -483,6 +489,44 @@ void AddMessages(Recorder& recorder) {
   }
 }
 
+// What does not come from captures.
+void AddTransport(Folder& folder) {
+  protocol::Envelope welcome, ack, refusal, bye;
+  welcome.mutable_welcome()->set_protocol_version(1);
+  welcome.mutable_welcome()->set_epoch(7);
+  welcome.mutable_welcome()->set_credit(8);
+  ack.mutable_ack()->set_sequence(1);
+  ack.mutable_ack()->set_credit(8);
+  refusal.mutable_refusal()->set_code(protocol::Refusal::OUT_OF_ORDER);
+  refusal.mutable_refusal()->set_text("expected another");
+  refusal.mutable_refusal()->set_expected(2);
+  bye.mutable_bye()->set_last_sequence(3);
+  std::string all;
+  for (const protocol::Envelope& e : {welcome, ack, refusal, bye}) {
+    const std::string bytes = e.SerializeAsString();
+    all += One(1) + One(1) + One(0) + Two(bytes.size()) + bytes;
+    folder.Add("answer", all);
+    folder.Add("receiver", One(0) + Two(bytes.size()) + bytes);
+  }
+  for (const char* sql :
+       {"select * from calls limit 3",
+        "with recursive x(n) as (select 1 union all select n+1 from x) select n from x",
+        "select method, count(*) from calls group by 1 order by 2 desc", "pragma table_info(calls)",
+        "select tidb_key(x'7480000000000000355f72'), in_range(x'61', x'', x'62'), tso_time(1)",
+        "attach 'x' as y", "select zeroblob(1000000000)", "insert into calls values (1)",
+        "select a.id from calls a join calls b using (id) -- twice\n; select 1"}) {
+    folder.Add("query", sql);
+  }
+  const PublicKey key{"tikv1", "rq:rM>}U?@Lns47E1%kR.o@n%FcmmsL/@{H8]yf7"};
+  folder.Add("config", One(0) + SecretKeyText({key, "JTKVSB%%)wK0E.X)V>+}o?pNmC{O&4W4b!Ni{Lh6"}));
+  folder.Add("config", One(1) + PublicKeyText(key));
+  folder.Add("config", One(3) + PublicKeyText(key));
+  for (const char* text : {"10.0.0.1:7450", "[2001:db8::1]:7450", "tcp://127.0.0.1:*", "ipc:///run/keytrail",
+                           "tcp://[::]:7450", "127.0.0.1"}) {
+    folder.Add("config", One(2) + text);
+  }
+}
+
 int Main(int count, char** arguments) {
   if (count < 2) {
     std::fprintf(stderr, "usage: fuzz_seeds OUT CAPTURE...\n");
@@ -519,6 +563,7 @@ int Main(int count, char** arguments) {
   AddHttp2(folder);
   AddErrorTexts(folder);
   AddCaptures(folder);
+  AddTransport(folder);
   return 0;
 }
 
