@@ -14,8 +14,10 @@
 #include "agent/pipeline.h"
 #include "agent/ship/json_output.h"
 #include "agent/ship/line_writer.h"
+#include "agent/ship/redacting_sink.h"
 #include "agent/ship/shipper.h"
 #include "agent/ship/text_output.h"
+#include "common/key_token.h"
 #include "common/limits.h"
 #include "common/version.h"
 
@@ -41,6 +43,8 @@ struct AgentArguments {
   std::string server_key_file;
   std::string agent_name;
   std::string role;
+  std::string redact = "off";
+  std::string redact_secret;
   std::string spool;
   std::string wait;
   uint64_t spool_bytes = limits::kDefaultSpoolBytes;
@@ -117,6 +121,13 @@ void DescribeArguments(CLI::App& app, AgentArguments& arguments) {
   app.add_option("--keys", arguments.keys, "How text shows keys: 'tidb' (t53_r8012) or 'hex'")
       ->check(CLI::IsMember({"tidb", "hex"}))
       ->type_name("FORM");
+  app.add_option("--redact", arguments.redact,
+                 "'off', or 'on': keys leave as tokens that keep their order, texts and values not at all")
+      ->check(CLI::IsMember({"off", "on"}))
+      ->type_name("MODE");
+  app.add_option("--redact-secret", arguments.redact_secret,
+                 "The secret of the tokens, the same file on all hosts (keytrail keys secret)")
+      ->type_name("FILE");
   auto* proto = app.add_option("--proto", arguments.proto_dir,
                                "Use the .proto files of this folder (kvproto of any release)")
                     ->type_name("DIR");
@@ -320,7 +331,14 @@ int RunAgent(const AgentArguments& arguments) {
         **schema, TextOptions{arguments.full, arguments.raw, arguments.keys == "hex"}, out);
   }
 
-  AgentPipeline pipeline(std::move(*source), **schema, options, *sink, packet_writer.get());
+  std::unique_ptr<RedactingSink> redacting;
+  if (arguments.redact == "on") {
+    const Result<RedactSecret> secret = ReadRedactSecretFile(arguments.redact_secret);
+    if (!secret) return Fail("--redact-secret: " + secret.error());
+    redacting = std::make_unique<RedactingSink>(*secret, *sink);
+  }
+  CallSink& end = redacting != nullptr ? static_cast<CallSink&>(*redacting) : *sink;
+  AgentPipeline pipeline(std::move(*source), **schema, options, end, packet_writer.get());
   InstallSignalHandlers(pipeline);
   const auto started = std::chrono::steady_clock::now();
   std::string told;

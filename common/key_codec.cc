@@ -4,6 +4,8 @@
 #include <cmath>
 #include <cstring>
 
+#include "common/key_token.h"
+
 namespace keytrail {
 
 namespace {
@@ -293,6 +295,16 @@ bool AppendKeyspaceKey(Bytes b, std::string& out) {
   return true;
 }
 
+// 12 hex digits that are the same for the same token (FNV-1a and a last mix): a token is too long to be read.
+std::string ShortName(Bytes token) {
+  uint64_t hash = 0xCBF29CE484222325;
+  for (const uint8_t c : token) hash = (hash ^ c) * 0x100000001B3;
+  hash = (hash ^ (hash >> 32)) * 0x9E3779B97F4A7C15;
+  std::string out;
+  for (int shift = 60; shift > 12; shift -= 4) out += "0123456789abcdef"[hash >> shift & 15];
+  return out;
+}
+
 std::string EmptyBound(Bound bound) {
   return bound == Bound::kEnd ? "+inf" : "-inf";
 }
@@ -355,6 +367,7 @@ std::string RawKeyText(Bytes raw, Bound bound) {
 
 std::string EncodedKeyText(Bytes encoded, Bound bound) {
   if (encoded.empty()) return EmptyBound(bound);
+  if (IsKeyToken(encoded)) return "redacted:" + ShortName(encoded);
   if (const std::optional<std::string> raw = DecodeKey(encoded)) {
     // The encoding of the empty key is a key, not a missing bound.
     return raw->empty() ? "\"\"" : RawKeyText(AsBytes(*raw), bound);

@@ -34,6 +34,7 @@ enum class Bound : uint8_t { kStart, kEnd };
 //   m_DB:1_Table:5                    TiDB meta keys
 //   ks=7:t53_r1                       API V2: keyspace id, then the same
 //   "tkv_00180"                       any other wholly printable key, in quotes
+//   redacted:1f0c3a2b9d4e  a token of a key (common/key_token.h): the same name for the same key
 //   -inf, +inf                        empty: `bound` says which
 //   +00 behind one of these           bytes that follow and are none of the known parts (e.g. key + 0x00)
 // and upper-case hex when it is none of these. RawKeyText takes a raw key, EncodedKeyText an encoded one
