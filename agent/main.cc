@@ -126,7 +126,7 @@ void DescribeArguments(CLI::App& app, AgentArguments& arguments) {
       ->check(CLI::IsMember({"off", "on"}))
       ->type_name("MODE");
   app.add_option("--redact-secret", arguments.redact_secret,
-                 "The secret of the tokens, the same file on all hosts (keytrail keys secret)")
+                 "The secret of the tokens, the same file on all hosts (form: common/key_token.h)")
       ->type_name("FILE");
   auto* proto = app.add_option("--proto", arguments.proto_dir,
                                "Use the .proto files of this folder (kvproto of any release)")
@@ -393,6 +393,14 @@ int Main(int argc, char** argv) {
     if (arguments.wait_ns == 0) {
       return WrongUsage("--wait '" + arguments.wait + "' is no time such as 90s, 10m or 2h");
     }
+  }
+  const bool redacts = arguments.redact == "on";
+  if (redacts && arguments.redact_secret.empty()) {
+    return WrongUsage("--redact on needs --redact-secret FILE, the same file on all hosts");
+  }
+  if (redacts && (arguments.full || arguments.raw)) {
+    return WrongUsage(
+        "--full and --raw print whole messages, with keys and values; --redact on forbids that");
   }
   if (arguments.drain) {
     if (!arguments.device.empty() || !arguments.file.empty()) {

@@ -42,7 +42,7 @@ Result<RedactSecret> ReadRedactSecretFile(const std::string& path) {
   if (!text) return Error{text.error()};
   std::string_view rest = *text;
   if (!rest.starts_with(kFileHeader)) {
-    return Error{"'" + path + "' is no secret for redaction (keytrail keys secret makes one)"};
+    return Error{"'" + path + "' is no secret for redaction (its form: common/key_token.h)"};
   }
   rest.remove_prefix(kFileHeader.size());
   if (!rest.empty() && rest.back() == '\n') rest.remove_suffix(1);
@@ -151,14 +151,13 @@ Bytes KeyTokens::Token(Bytes key) {
 std::optional<std::string> KeyTokens::Reveal(Bytes token) const {
   std::string key;
   if (token.empty()) return key;
-  if (!IsKeyToken(token) || AsText(token.first(kKeyTokenPrefixBytes)) !=
-                                std::string_view(token_).substr(0, kKeyTokenPrefixBytes)) {
+  if (!IsKeyToken(token) ||
+      AsText(token.first(kKeyTokenPrefixBytes)) != std::string_view(token_).substr(0, kKeyTokenPrefixBytes)) {
     return std::nullopt;
   }
   uint64_t state = first_state_;
   for (size_t at = kKeyTokenPrefixBytes; at < token.size(); at += 2) {
-    const std::optional<uint8_t> byte =
-        Unmap(state, static_cast<uint16_t>(token[at] << 8 | token[at + 1]));
+    const std::optional<uint8_t> byte = Unmap(state, static_cast<uint16_t>(token[at] << 8 | token[at + 1]));
     if (!byte) return std::nullopt;
     key += static_cast<char>(*byte);
     state = Next(state, *byte);

@@ -33,7 +33,8 @@ struct RedactSecret {
 
 inline constexpr size_t kKeyTokenPrefixBytes = 9;
 
-// Of `keytrail keys secret`. Error: path, reason; others than the owner must not be able to read it.
+// The file: "keytrail-redact-secret-1", then "secret " and 64 hex digits, a line each. Error: path, reason;
+// others than the owner must not be able to read it.
 Result<RedactSecret> ReadRedactSecretFile(const std::string& path);
 // Error: the system gives no random bytes.
 Result<RedactSecret> NewRedactSecret();
