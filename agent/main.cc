@@ -126,7 +126,7 @@ void DescribeArguments(CLI::App& app, AgentArguments& arguments) {
       ->check(CLI::IsMember({"off", "on"}))
       ->type_name("MODE");
   app.add_option("--redact-secret", arguments.redact_secret,
-                 "The secret of the tokens, the same file on all hosts (form: common/key_token.h)")
+                 "The secret of the tokens, the same file on all hosts (keytrail keys secret)")
       ->type_name("FILE");
   auto* proto = app.add_option("--proto", arguments.proto_dir,
                                "Use the .proto files of this folder (kvproto of any release)")

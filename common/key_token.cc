@@ -42,7 +42,7 @@ Result<RedactSecret> ReadRedactSecretFile(const std::string& path) {
   if (!text) return Error{text.error()};
   std::string_view rest = *text;
   if (!rest.starts_with(kFileHeader)) {
-    return Error{"'" + path + "' is no secret for redaction (its form: common/key_token.h)"};
+    return Error{"'" + path + "' is no secret for redaction; keytrail keys secret makes one"};
   }
   rest.remove_prefix(kFileHeader.size());
   if (!rest.empty() && rest.back() == '\n') rest.remove_suffix(1);

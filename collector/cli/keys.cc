@@ -12,6 +12,8 @@
 #include "collector/receive/admitted_keys.h"
 #include "collector/receive/curve_pair.h"
 #include "common/curve_key.h"
+#include "common/key_codec.h"
+#include "common/key_token.h"
 #include "common/whole_file.h"
 
 namespace keytrail {
@@ -22,6 +24,8 @@ struct KeysArguments {
   std::string name;
   std::string folder = ".";
   std::string admitted;
+  std::string secret_file;
+  std::string key;
   std::vector<std::string> files;
   std::vector<std::string> names;
   bool json = false;
@@ -134,6 +138,39 @@ int RunList(const KeysArguments& arguments) {
   return folder->problems.empty() ? kExitDone : kExitIncomplete;
 }
 
+int RunSecret(const KeysArguments& arguments) {
+  const Result<RedactSecret> secret = NewRedactSecret();
+  if (!secret) return FailKeys(secret.error());
+  const Status written =
+      WriteWholeFile(arguments.secret_file, RedactSecretText(*secret), 0600, IfThere::kFail);
+  if (!written.ok()) return FailKeys(written.error());
+  return WriteOut("made '" + arguments.secret_file +
+                  "' (secret; the same file on all hosts of an investigation)\n")
+             ? kExitDone
+             : FailKeys("standard output: cannot write");
+}
+
+int RunToken(const KeysArguments& arguments) {
+  const Result<RedactSecret> secret = ReadRedactSecretFile(arguments.secret_file);
+  if (!secret) return FailKeys(secret.error());
+  const std::optional<std::string> key = FromHex(arguments.key);
+  if (!key) return FailKeys("'" + arguments.key + "' is no key: hex of its encoded form");
+  KeyTokens tokens(*secret);
+  const Bytes token = tokens.Token(AsBytes(*key));
+  return WriteOut(HexLower(token) + "\n") ? kExitDone : FailKeys("standard output: cannot write");
+}
+
+int RunReveal(const KeysArguments& arguments) {
+  const Result<RedactSecret> secret = ReadRedactSecretFile(arguments.secret_file);
+  if (!secret) return FailKeys(secret.error());
+  const std::optional<std::string> token = FromHex(arguments.key);
+  const std::optional<std::string> key = token ? KeyTokens(*secret).Reveal(AsBytes(*token)) : std::nullopt;
+  if (!key) return FailKeys("'" + arguments.key + "' is no token of this secret");
+  return WriteOut(HexLower(AsBytes(*key)) + "  " + EncodedKeyText(AsBytes(*key)) + "\n")
+             ? kExitDone
+             : FailKeys("standard output: cannot write");
+}
+
 }  // namespace
 
 void AddKeysCommand(CLI::App& app, int& exit_status) {
@@ -172,6 +209,23 @@ void AddKeysCommand(CLI::App& app, int& exit_status) {
   list->add_flag("--json", arguments->json, "Print one JSON object");
   list->footer("Exit status 3: files of the folder do not count, and why is told.");
   run(list, RunList);
+  CLI::App* secret =
+      keys->add_subcommand("secret", "Make the secret of keytrail-agent --redact on (mode 0600)");
+  secret->add_option("FILE", arguments->secret_file, "Where to; it must not be there")->required();
+  run(secret, RunSecret);
+  const auto add_secret = [&](CLI::App* command) {
+    command->add_option("--secret", arguments->secret_file, "The secret, as agents have it")
+        ->type_name("FILE")
+        ->required();
+  };
+  CLI::App* token = keys->add_subcommand("token", "Print what stands for a key under --redact on");
+  token->add_option("KEY", arguments->key, "Hex of the key's encoded form")->required();
+  add_secret(token);
+  run(token, RunToken);
+  CLI::App* reveal = keys->add_subcommand("reveal", "Print the key that a token stands for");
+  reveal->add_option("TOKEN", arguments->key, "Hex, as `keytrail verdicts --json` has it")->required();
+  add_secret(reveal);
+  run(reveal, RunReveal);
   CLI::App* revoke = keys->add_subcommand("revoke", "Let them send no more, from the next message on");
   revoke->add_option("NAME", arguments->names, "As admitted, or the public key")->required();
   add_admitted(revoke);

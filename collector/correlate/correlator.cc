@@ -10,6 +10,7 @@
 #include "collector/correlate/findings.h"
 #include "collector/correlate/hosts.h"
 #include "collector/correlate/judge.h"
+#include "collector/correlate/key_forms.h"
 #include "collector/correlate/ledger.h"
 #include "collector/correlate/pairing.h"
 #include "collector/correlate/scene.h"
@@ -36,6 +37,7 @@ struct Correlator::State {
   RouteLedger ledger;
   Findings findings;
   UnreadCalls unread;
+  KeyForms key_forms;
   std::vector<LossDescription> losses;
   HostNumbers numbers;
   ClockGraph clocks;
@@ -208,6 +210,7 @@ void Correlator::Add(uint32_t agent, uint64_t call_id, const CallRecord& call) {
   const uint32_t index = state_->log.Add(agent, call_id, call);
   state_->ledger.Add(state_->log, index, call);
   state_->unread.Add(agent, call);
+  state_->key_forms.Add(agent, call);
   state_->findings.Add(state_->log, state_->ledger.ranges(), index, call);
   if (state_->log.observations().size() >= state_->settle_at || state_->ledger.far_over_cap()) {
     state_->SettleAtLast();
@@ -273,7 +276,8 @@ void Correlator::State::JoinLossNotes() {
 }
 
 uint64_t Correlator::signs() const {
-  return state_->findings.signs() + state_->ledger.contradictions();
+  // A second form of keys withdraws all that was decided.
+  return state_->findings.signs() + state_->ledger.contradictions() + state_->key_forms.count();
 }
 
 size_t Correlator::held() const {
@@ -313,6 +317,7 @@ InvestigationReport Correlator::Judge() {
   }
   std::sort(report.not_captured.begin(), report.not_captured.end());
   Count(scene, state_->settled, report);
+  state_->key_forms.Withhold(state_->log, report);
   return report;
 }
 

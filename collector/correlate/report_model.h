@@ -159,6 +159,7 @@ struct InvestigationReport {
   uint64_t statements = 0;                // distinct statements (who, to whom, region, version, range)
   uint64_t regions = 0;                   // distinct (region, version)
   uint64_t complaints = 0;                // refused keys and ranges
+  uint64_t key_forms = 0;                 // in which agents tell keys; more than one: nothing was decided
   std::vector<std::string> not_captured;  // servers and clients that were seen only from the other side
 };
 

@@ -299,6 +299,7 @@ void WriteReport(const InvestigationReport& report, query::VerdictsAnswer& out) 
   out.set_statements(report.statements);
   out.set_regions(report.regions);
   out.set_complaints(report.complaints);
+  out.set_key_forms(report.key_forms);
   for (const std::string& host : report.not_captured) out.add_not_captured(host);
 }
 
@@ -332,6 +333,7 @@ InvestigationReport ReadReport(const query::VerdictsAnswer& in) {
   report.statements = in.statements();
   report.regions = in.regions();
   report.complaints = in.complaints();
+  report.key_forms = in.key_forms();
   report.not_captured = Strings(in.not_captured());
   return report;
 }

@@ -154,11 +154,9 @@ std::string ReportJson(const InvestigationReport& report) {
   out["losses"] = Json::array();
   for (const LossReport& l : report.losses) out["losses"].push_back(LossJson(l));
   out["calls"] = report.calls;
-  out["checked"] = {{"unread", report.unread},
-                    {"routed_requests", report.routed_requests},
-                    {"statements", report.statements},
-                    {"regions", report.regions},
-                    {"complaints", report.complaints}};
+  out["checked"] = {{"unread", report.unread},         {"routed_requests", report.routed_requests},
+                    {"statements", report.statements}, {"regions", report.regions},
+                    {"complaints", report.complaints}, {"key_forms", report.key_forms}};
   out["not_captured"] = report.not_captured;
   // Names come from outside: what is no UTF-8 is replaced, not thrown at.
   return out.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";

@@ -270,8 +270,10 @@ class Page {
              Count(report_.calls, "call", "calls") + ", none to a region.";
     } else {
       const bool none = report_.verdicts.empty() && report_.inconclusive.empty();
-      text = std::string(none ? "No wrong range" : "No other wrong range") + " among " +
-             Count(report_.calls, "call", "calls") + ": " +
+      const char* found = report_.key_forms > 1 ? "Not compared"
+                          : none                ? "No wrong range"
+                                                : "No other wrong range";
+      text = std::string(found) + " among " + Count(report_.calls, "call", "calls") + ": " +
              Count(report_.routed_requests, "request", "requests") + " to regions, " +
              Count(report_.statements, "statement", "statements") + " about " +
              Count(report_.regions, "region version", "region versions") + ", " +

@@ -23,7 +23,8 @@ constexpr NamedCount kCounts[] = {{"calls", &InvestigationReport::calls},
                                   {"routed_requests", &InvestigationReport::routed_requests},
                                   {"statements", &InvestigationReport::statements},
                                   {"regions", &InvestigationReport::regions},
-                                  {"complaints", &InvestigationReport::complaints}};
+                                  {"complaints", &InvestigationReport::complaints},
+                                  {"key_forms", &InvestigationReport::key_forms}};
 
 // Writes a report row by row; ok() turns false at the first error and stays so.
 class ReportWriter {

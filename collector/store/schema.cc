@@ -404,6 +404,7 @@ constexpr ColumnDescription kReportLosses[] = {
 constexpr ColumnDescription kAbout[] = {
     {"name", "TEXT PRIMARY KEY NOT NULL",
      "calls, unread, routed_requests, statements, regions, complaints: how many the last report is about; "
+     "key_forms: in how many forms agents tell keys (more than one: nothing was decided); "
      "part: catalogue or window, of one that has its calls in several files"},
     {"value", kTextNotNull, "its value"},
 };

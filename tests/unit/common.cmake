@@ -1,1 +1,2 @@
 keytrail_test(key_codec_test SOURCES unit/common/key_codec_test.cc DEPENDS common)
+keytrail_test(key_token_test SOURCES unit/common/key_token_test.cc DEPENDS common)

@@ -14,6 +14,7 @@ keytrail_test(correlate_random_cluster_test SOURCES unit/correlate/random_cluste
 # Included after unit/agent_grpc.cmake, which makes decode_file.
 keytrail_test(correlate_scenarios_test SOURCES unit/correlate/scenarios_test.cc
               DEPENDS test_script decode_file agent_schema collector_correlate collector_report common)
+keytrail_test(correlate_key_forms_test SOURCES unit/correlate/key_forms_test.cc DEPENDS test_script collector_correlate)
 keytrail_test(correlate_twins_test SOURCES unit/correlate/twins_test.cc DEPENDS test_script collector_correlate)
 keytrail_test(correlate_settle_test SOURCES unit/correlate/settle_test.cc DEPENDS test_script collector_correlate)
 keytrail_test(correlate_clock_pair_test SOURCES unit/correlate/clock_pair_test.cc DEPENDS collector_correlate)

@@ -34,7 +34,7 @@ void Describe(const std::vector<Evidence>& all, std::ostringstream& out) {
 std::string Describe(const InvestigationReport& report) {
   std::ostringstream out;
   const auto& [verdicts, inconclusive, benign, hosts, clocks, translations, losses, calls, unread,
-               routed_requests, statements, regions, complaints, not_captured] = report;
+               routed_requests, statements, regions, complaints, key_forms, not_captured] = report;
   for (const Verdict& v : verdicts) {
     const auto& [id, component, certain, rule, client, server, region_id, version, key, occurrences, first_ns,
                  last_ns, text, evidence, occurrence_list, weakened_by, culprit, sure_of] = v;
@@ -84,7 +84,7 @@ std::string Describe(const InvestigationReport& report) {
     out << "loss " << host << '/' << kind << '/' << count << '/' << first_ns << '/' << last_ns << '\n';
   }
   out << "counts " << calls << '/' << unread << '/' << routed_requests << '/' << statements << '/' << regions
-      << '/' << complaints << '\n';
+      << '/' << complaints << '/' << key_forms << '\n';
   for (const std::string& s : not_captured) out << "not captured " << s << '\n';
   return out.str();
 }
@@ -113,7 +113,7 @@ class RandomReport {
       report.losses.push_back({Text(), Text(), Number(), int64_t(Number()), int64_t(Number())});
     }
     for (uint64_t* n : {&report.calls, &report.unread, &report.routed_requests, &report.statements,
-                        &report.regions, &report.complaints}) {
+                        &report.regions, &report.complaints, &report.key_forms}) {
       *n = Number();
     }
     report.not_captured = Texts();

@@ -1,0 +1,254 @@
+#!/usr/bin/env python3
+"""--redact on: no byte of a key or value leaves the host, and the verdicts are the same.
+
+KEYTRAIL_REDACT_ALL=1   all scenarios, the large ones, too (default: two of tests/data)
+"""
+
+import json
+import os
+import random
+import re
+import struct
+import subprocess
+import unittest
+
+import harness
+import pcap_file
+from test_ship import Collector
+
+ALL = os.environ.get("KEYTRAIL_REDACT_ALL") == "1"
+ENTRY = struct.Struct("<IIQQIqqQII")
+ZSTD = b"\x28\xb5\x2f\xfd"
+MOST_NEEDLES = 400 if ALL else 120
+SOME = ("modern_pd_wide", "tidb_neighbour")
+
+
+def encoded(raw):
+    """Memcomparable, as TiKV's regions are bounded: groups of eight, each with a marker."""
+    out = b""
+    for at in range(0, len(raw) + 1, 8):
+        group = raw[at:at + 8]
+        out += group + bytes(8 - len(group)) + bytes([255 - (8 - len(group))])
+    return out
+
+
+def decoded(key):
+    out = b""
+    for at in range(0, len(key), 9):
+        group, marker = key[at:at + 8], key[at + 8:at + 9]
+        if len(group) != 8 or not marker or marker[0] < 247:
+            return None
+        out += group[:8 - (255 - marker[0])]
+        if marker[0] != 255:
+            return out if at + 9 == len(key) else None
+    return None
+
+
+def keys_in(node, found):
+    """Every hex string of a record that is a key: `keys`, `ranges`, bounds of statements and errors."""
+    if isinstance(node, dict):
+        for name, value in node.items():
+            if name in ("key", "start", "end", "keys", "ranges", "range", "start_key", "end_key"):
+                texts(value, found)
+            else:
+                keys_in(value, found)
+    elif isinstance(node, list):
+        for value in node:
+            keys_in(value, found)
+
+
+def texts(value, found):
+    if isinstance(value, str) and re.fullmatch(r"(?:[0-9a-f]{2})+", value):
+        found.add(bytes.fromhex(value))
+    elif isinstance(value, list):
+        for part in value:
+            texts(part, found)
+    elif isinstance(value, dict):
+        for part in value.values():
+            texts(part, found)
+
+
+def forms(key):
+    """How a key may be written."""
+    raw = decoded(key) or key
+    out = set()
+    for b in (raw, encoded(raw)):
+        if len(b) >= 8:
+            out |= {b, b.hex().encode(), b.hex().upper().encode()}
+    record = re.fullmatch(rb"t(.{8})_r(.{8})", raw, re.S)
+    if record:
+        table, handle = (int.from_bytes(part, "big") - (1 << 63) for part in record.groups())
+        if handle >= 1000:
+            out.add(f"t{table}_r{handle}".encode())
+    return out
+
+
+def values_in(path):
+    full = harness.run([harness.program("keytrail-agent"), "-r", path, "--full"]).stdout
+    found = set()
+    for text in re.findall(r'\bvalue: "((?:[^"\\]|\\.)*)"', full):
+        value = text.encode("latin-1", "ignore").decode("unicode_escape").encode("latin-1", "ignore")
+        if len(value) >= 8 and len(set(value)) >= 5:  # zeroes are everywhere
+            found.add(value)
+    return found
+
+
+def spool_payloads(folder):
+    """All batches of a spool, unpacked."""
+    out = []
+    for name in sorted(os.listdir(folder)):
+        if not name.endswith(".spool"):
+            continue
+        with open(os.path.join(folder, name), "rb") as handle:
+            data = handle.read()
+        at = struct.unpack_from("<I", data, 12)[0]
+        while at + ENTRY.size <= len(data):
+            length = ENTRY.unpack_from(data, at)[1]
+            message = data[at + ENTRY.size:at + ENTRY.size + length]
+            unpacked = subprocess.run(["zstd", "-dcq"], input=message[message.index(ZSTD):], stdout=subprocess.PIPE,
+                                      stderr=subprocess.DEVNULL).stdout  # what follows the frame is no frame
+            assert unpacked
+            out.append(unpacked)
+            at += ENTRY.size + length
+    return b"".join(out)
+
+
+def every_file(folder):
+    out = []
+    for top, _, names in os.walk(folder):
+        for name in names:
+            with open(os.path.join(top, name), "rb") as handle:
+                out.append(handle.read())
+    return b"\0".join(out)
+
+
+def essence(report):
+    return {
+        "verdicts": sorted((v["component"], v["confidence"], v["rule"], v["client"], v["server"], v["region_id"],
+                            v["version"], v["occurrences"]) for v in report["verdicts"]),
+        "inconclusive": sorted((tuple(i["suspects"]), i["region_id"], i["occurrences"]) for i in report["inconclusive"]),
+        "benign": report["benign"], "calls": report["calls"],
+    }
+
+
+class Redact(harness.ProgramTest):
+    def secret(self, name):
+        path = os.path.join(self.scratch, name)
+        made = harness.run([harness.program("keytrail"), "keys", "secret", path])
+        self.assertEqual(made.returncode, harness.DONE, made.stderr)
+        self.assertEqual(os.stat(path).st_mode & 0o777, 0o600)
+        return path
+
+    def collect(self, scenario, options_of, name):
+        """Every agent into its spool while no collector is there, then all spools into one. What there is to read."""
+        folder = os.path.join(self.scratch, name)
+        os.mkdir(folder)
+        spools, agents, left = {}, {}, b""
+        for host in harness.HOSTS:
+            spools[host] = os.path.join(folder, "spool_" + host)
+            agents[host] = subprocess.Popen(
+                [harness.program("keytrail-agent"), "-r", harness.capture(scenario, host), "-q", "--collector",
+                 f"ipc://{folder}/nobody", "--wait", "1s", "--spool", spools[host], "--agent-name", host, "--role",
+                 host[:-1], *options_of(host)], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        for host, agent in agents.items():
+            words = b"".join(agent.communicate(timeout=300))
+            self.assertEqual(agent.returncode, harness.INCOMPLETE, words)
+            left += spool_payloads(spools[host]) + words
+        collector = Collector(folder)
+        try:
+            for host in harness.HOSTS:
+                drained = harness.run([harness.program("keytrail-agent"), "--drain", "-q", "--spool", spools[host],
+                                       "--collector", collector.address, "--agent-name", host, "--role", host[:-1]])
+                self.assertEqual(drained.returncode, harness.DONE, drained.stderr)
+        finally:
+            collector.stop()
+        data = os.path.join(folder, "data")
+        out = {"spool": left, "database": every_file(data), "all files": every_file(folder)}
+        report = harness.run([harness.program("keytrail"), "verdicts", "--db", data, "--json"])
+        exports = [report, harness.run([harness.program("keytrail"), "verdicts", "--db", data])]
+        for query in ("select * from calls", "select * from statements", "select * from errors", "select * from evidence"):
+            for form in ("csv", "json"):
+                exports.append(harness.run([harness.program("keytrail"), "sql", "--db", data, "-e", query, "--format", form]))
+        for form in ("text", "perfetto", "html"):
+            exports.append(harness.run([harness.program("keytrail"), "timeline", "--db", data, "--verdict", "1",
+                                        "--format", form]))
+        for done in exports:
+            self.assertIn(done.returncode, (harness.DONE, harness.FAILED, harness.INCOMPLETE), done.stderr)
+        out["exports"] = "\n".join(done.stdout + done.stderr for done in exports).encode()
+        return json.loads(report.stdout), out
+
+    def needles(self, scenario):
+        found, values = set(), set()
+        for host in harness.HOSTS:
+            records, _, _ = harness.agent_json(harness.capture(scenario, host))
+            keys_in(records, found)
+            values |= values_in(harness.capture(scenario, host))
+        found = {key for key in found if len(key) >= 8 and len(set(key)) >= 5}
+        self.assertGreater(len(found), 100)
+        chosen = random.Random(1).sample(sorted(found), min(MOST_NEEDLES, len(found)))
+        return {form for key in chosen for form in forms(key)}, set(sorted(values)[:MOST_NEEDLES])
+
+    def test_the_same_verdicts_and_no_key(self):
+        secret = self.secret("secret")
+        for scenario in harness.scenarios():
+            if not ALL and (scenario.large or scenario.name not in SOME):
+                continue
+            with self.subTest(scenario=scenario.name, large=scenario.large):
+                mark = f"{scenario.name}_{scenario.large}"
+                keys, values = self.needles(scenario)
+                plain, leaves = self.collect(scenario, lambda host: [], mark + "_off")
+                redacted, left = self.collect(scenario, lambda host: ["--redact", "on", "--redact-secret", secret], mark)
+                self.assertEqual(essence(redacted), essence(plain))
+                self.assertEqual(redacted["checked"]["key_forms"], 1)
+                seen = {}
+                for where, data in leaves.items():
+                    seen[where] = sum(needle in data for needle in keys)
+                    self.assertGreater(seen[where], 0, where)  # the search finds what is there
+                for where, data in left.items():
+                    for needle in keys | values:
+                        self.assertFalse(needle in data, (where, needle))
+                wire = b"".join(pcap_file.load(harness.capture(scenario, host)) for host in harness.HOSTS)
+                print(f"{mark}: {len(redacted['verdicts'])} verdicts the same; of {len(keys)} forms of keys and {len(values)} "
+                      f"values none left (without --redact: {seen}; in the captures {sum(v in wire for v in values)} of "
+                      f"the values)", flush=True)
+
+    def test_two_secrets_are_not_compared(self):
+        scenario = next(s for s in harness.scenarios() if s.name == "pd_wide" and not s.large)
+        secrets = {host: self.secret("secret_" + ("b" if host == "tikv1" else "a") + host) for host in harness.HOSTS}
+        for host in ("tidb2", "pd1"):
+            secrets[host] = secrets["tidb1"]
+        report, _ = self.collect(scenario, lambda host: ["--redact", "on", "--redact-secret", secrets[host]], "two")
+        self.assertEqual(report["verdicts"], [])
+        self.assertEqual(report["checked"]["key_forms"], 2)
+        self.assertIn("tikv1", " ".join(report["inconclusive"][0]["missing"]))
+        mixed, _ = self.collect(scenario, lambda host: [] if host == "pd1" else
+                                ["--redact", "on", "--redact-secret", secrets["tidb1"]], "mixed")
+        self.assertEqual(mixed["verdicts"], [])
+        self.assertIn("pd1", " ".join(mixed["inconclusive"][0]["missing"]))
+
+    def test_tokens_and_back(self):
+        secret, other = self.secret("one"), self.secret("other")
+        key = encoded(b"t\x80\0\0\0\0\0\0\x35_r\x80\0\0\0\0\0\x1f\x4c").hex()
+        token = harness.run([harness.program("keytrail"), "keys", "token", key, "--secret", secret])
+        self.assertEqual(token.returncode, harness.DONE, token.stderr)
+        back = harness.run([harness.program("keytrail"), "keys", "reveal", token.stdout.strip(), "--secret", secret])
+        self.assertEqual(back.stdout, f"{key}  t53_r8012\n")
+        wrong = harness.run([harness.program("keytrail"), "keys", "reveal", token.stdout.strip(), "--secret", other])
+        self.assertEqual(wrong.returncode, harness.FAILED)
+        again = harness.run([harness.program("keytrail"), "keys", "secret", secret])
+        self.assertEqual(again.returncode, harness.FAILED, "a secret is never written over")
+
+    def test_what_is_refused(self):
+        agent, path = harness.program("keytrail-agent"), harness.capture(harness.scenarios()[0], "tidb1")
+        secret = self.secret("secret")
+        for options in (["--redact", "on"], ["--redact", "on", "--redact-secret", secret, "--full"],
+                        ["--redact", "on", "--redact-secret", secret, "--raw"]):
+            self.assertEqual(harness.run([agent, "-r", path, *options]).returncode, harness.USAGE, options)
+        os.chmod(secret, 0o644)
+        readable = harness.run([agent, "-r", path, "-q", "--redact", "on", "--redact-secret", secret])
+        self.assertEqual(readable.returncode, harness.FAILED)
+        self.assertIn(secret, readable.stderr)
+
+
+if __name__ == "__main__":
+    unittest.main()
