@@ -86,6 +86,11 @@ ssize_t pwrite64(int fd, const void* p, size_t n, off64_t at) {
   return ReadOnlyFd(fd) ? Refuse() : syscall(SYS_pwrite64, fd, p, n, at);
 }
 ssize_t pwrite(int fd, const void* p, size_t n, off_t at) { return pwrite64(fd, p, n, at); }
+// What a program asks when it wants to know why writing failed.
+int access(const char* path, int mode) {
+  if ((mode & W_OK) && ReadOnly(path)) return Refuse();
+  return (int)syscall(SYS_faccessat, AT_FDCWD, path, mode);
+}
 int open64(const char* path, int flags, ...) {
   mode_t mode = 0;
   if (flags & (O_CREAT | O_TMPFILE)) {
