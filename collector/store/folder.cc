@@ -10,6 +10,7 @@
 #include <ctime>
 #include <filesystem>
 #include <fstream>
+#include <sstream>
 
 #include "collector/store/memory_bound.h"
 #include "collector/store/schema.h"
@@ -27,6 +28,21 @@ constexpr std::string_view kSuffix = ".db";
 constexpr int64_t kSecondNs = 1'000'000'000;
 // The least that a row of a call takes in a file: numbers of a damaged file's calls end before this.
 constexpr uint64_t kLeastCallBytes = 16;
+// How often the ages of windows are written down, for the next start.
+constexpr int64_t kSaveAgesNs = 60 * kSecondNs;
+
+// A host that sleeps grows older, too.
+int64_t SinceTheHostStarted() {
+  timespec now{};
+  clock_gettime(CLOCK_BOOTTIME, &now);
+  return int64_t{now.tv_sec} * kSecondNs + now.tv_nsec;
+}
+
+std::string Hours(int64_t ns) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%.1f h", static_cast<double>(ns) / (3600.0 * kSecondNs));
+  return text;
+}
 
 bool IsWindowFile(const std::string& name) {
   return name.starts_with(kPrefix) && name.ends_with(kSuffix);
@@ -138,6 +154,7 @@ Status CheckFile(const std::string& path, bool whole) {
 // ---------------------------------------------------------------------------------------------------------
 
 Folder::~Folder() {
+  if (catalogue_ != nullptr && !windows_.empty()) (void)Run(AgesSql());
   sealer_.reset();
   if (lock_ >= 0) ::close(lock_);
 }
@@ -162,6 +179,7 @@ Error Folder::Failed(const std::string& doing) const {
     return Error{"database '" + path_ +
                  "': the disk is full; nothing is taken until there is room, agents keep what they have"};
   }
+  if (OnReadOnlyDisk(path_)) return Error{"database '" + path_ + kReadOnlyDisk};
   return Error{"database '" + catalogue_path_ + "': " + doing + ": " + sqlite3_errmsg(catalogue_.get())};
 }
 
@@ -420,12 +438,16 @@ Result<std::unique_ptr<Folder>> Folder::Open(const std::string& path, const Fold
   f.path_ = path;
   f.catalogue_path_ = (fs::path(path) / kCatalogue).string();
   f.options_ = options;
+  if (!f.options_.age_clock) {
+    f.options_.age_clock = f.options_.clock ? f.options_.clock : SinceTheHostStarted;
+  }
   if (!f.options_.clock) f.options_.clock = live.clock;
   live.clock = f.options_.clock;
   Status status = f.Lock();
   if (status.ok()) status = f.TakeCatalogue();
   if (status.ok()) status = f.TakeWindows();
   if (!status.ok()) return Error{status.error()};
+  f.TakeAges();
   f.TakeReport();
   f.sealer_ = std::make_unique<Sealer>();
   for (const Window& w : f.windows_) {
@@ -453,6 +475,48 @@ Result<std::unique_ptr<Folder>> Folder::Open(const std::string& path, const Fold
   if (!status.ok()) return Error{status.error()};
   f.amended_ = true;
   return folder;
+}
+
+// The wall clock at which it was written, then number and age of each window.
+std::string Folder::AgesSql() {
+  const int64_t now = options_.age_clock();
+  std::string text = std::to_string(options_.clock());
+  for (const Window& w : windows_) {
+    text += " " + std::to_string(w.number) + " " + std::to_string(now - w.begun_ns);
+  }
+  return "INSERT OR REPLACE INTO about VALUES ('ages', '" + text + "');";
+}
+
+// Ages are what passed by a clock that nobody can set: a wall clock that jumps a year ahead would make all
+// calls too old at once. Only for the time between two starts there is nothing but the wall clock. Of that no
+// more is believed than a window lasts; what is not believed keeps calls longer, which `keep_bytes` bounds.
+void Folder::TakeAges() {
+  const int64_t wall = options_.clock();
+  const int64_t now = options_.age_clock();
+  std::map<uint64_t, int64_t> ages;
+  int64_t written = 0;
+  std::istringstream text(
+      Value(catalogue_.get(), "SELECT value FROM about WHERE name = 'ages'").value_or(""));
+  uint64_t number = 0;
+  int64_t age = 0;
+  text >> written;
+  while (text >> number >> age) ages[number] = std::max<int64_t>(age, 0);
+  // A folder of an earlier version: as old as its stamps say, against the youngest of them.
+  if (ages.empty()) {
+    written = Number("SELECT max(last_seen_ns) FROM agents");
+    for (const Window& w : windows_) written = std::max(written, w.first_ns);
+    for (const Window& w : windows_) ages[w.number] = written - w.first_ns;
+  }
+  const int64_t passed = std::max<int64_t>(wall - written, 0);
+  const int64_t believed = std::min(passed, options_.keep_age_ns / int64_t{limits::kMaxWindows - 2});
+  for (Window& w : windows_) {
+    const auto found = ages.find(w.number);
+    w.begun_ns = now - believed - (found == ages.end() ? 0 : found->second);
+  }
+  if (passed > believed && !windows_.empty()) {
+    notices_.push_back("by the clock " + Hours(passed) + " passed since the last start ended; more than " +
+                       Hours(believed) + " is not believed when calls are dropped by age");
+  }
 }
 
 Status Folder::OpenLive(Store::State& live, const Window& window) {
@@ -490,6 +554,7 @@ Status Folder::BeginWindow(Store::State& live) {
   window.state = "live";
   window.first_call_id = std::max(next_call_id_, live.next_call_id);
   window.first_ns = now;
+  window.begun_ns = options_.age_clock();
   if (live.db != nullptr) {
     const Result<int64_t> last =
         live.Number("SELECT coalesce(max(first_call_id + records), 0) FROM record_batches");
@@ -534,6 +599,7 @@ Status Folder::BeginWindow(Store::State& live) {
     sealer_->Seal(PathOf(windows_.back().file));
   }
   windows_.push_back(window);
+  if (Run(AgesSql())) ages_saved_ns_ = options_.age_clock();
   next_call_id_ = window.first_call_id;
   live_used_ = live_damaged_ = false;
   return Done{};
@@ -589,9 +655,9 @@ Status Folder::Tend(Store::State& live, bool before_batch) {
     const Status ready = live.PrepareWriting();
     if (!ready.ok()) return ready;
   }
-  const int64_t now = options_.clock();
+  const int64_t now = options_.age_clock();
   const Window& current = windows_.back();
-  const bool too_old = now - current.first_ns >= options_.keep_age_ns / int64_t{limits::kMaxWindows - 2};
+  const bool too_old = now - current.begun_ns >= options_.keep_age_ns / int64_t{limits::kMaxWindows - 2};
   if (live_used_ && (too_old || BytesOf(current) >= options_.keep_bytes / limits::kMaxWindows)) {
     while (windows_.size() >= limits::kMaxWindows) {
       const size_t before = windows_.size();
@@ -607,7 +673,7 @@ Status Folder::Tend(Store::State& live, bool before_batch) {
   if (before_batch && now >= looked_ns_ && now - looked_ns_ < kSecondNs) return Done{};
   looked_ns_ = now;
   TakeSealed(live);
-  while (windows_.size() > 1 && now - windows_[1].first_ns >= options_.keep_age_ns) {
+  while (windows_.size() > 1 && now - windows_[1].begun_ns >= options_.keep_age_ns) {
     const size_t before = windows_.size();
     DropOldest("its calls are older than the age that is kept");
     if (windows_.size() == before) break;
@@ -617,6 +683,7 @@ Status Folder::Tend(Store::State& live, bool before_batch) {
     DropOldest("all calls together take more than the bytes that are kept");
     if (windows_.size() == before) break;
   }
+  if (now - ages_saved_ns_ >= kSaveAgesNs && Run(AgesSql())) ages_saved_ns_ = now;
   if (amended_ && windows_.size() > 1 && (now < amended_ns_ || now - amended_ns_ >= kSecondNs)) {
     std::vector<std::string> older;
     for (size_t i = 0; i + 1 < windows_.size(); ++i) older.push_back(PathOf(windows_[i].file));

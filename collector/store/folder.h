@@ -56,6 +56,7 @@ class Folder {
     std::string state;
     uint64_t first_call_id = 1;
     int64_t first_ns = 0;
+    int64_t begun_ns = 0;  // by the age clock; negative: before the host was started
   };
 
   Folder() = default;
@@ -70,6 +71,10 @@ class Folder {
   bool Run(const std::string& sql);
   int64_t Number(const std::string& sql);
   std::string StateOf(uint64_t number);
+
+  // Gives the windows of earlier starts their age.
+  void TakeAges();
+  std::string AgesSql();
 
   Status OpenLive(Store::State& live, const Window& window);
   // A new window behind all others; the live one, if any, is complete.
@@ -94,6 +99,7 @@ class Folder {
   int64_t next_loss_id_ = 1;
   int64_t looked_ns_ = 0;
   int64_t amended_ns_ = 0;
+  int64_t ages_saved_ns_ = 0;
   bool live_used_ = false;  // a batch was committed to it
   bool live_damaged_ = false;
   bool amended_ = false;

@@ -1,5 +1,7 @@
 #include "collector/store/store.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <cerrno>
 #include <chrono>
@@ -43,6 +45,10 @@ bool IsOtherFile(const std::string& path) {
   return !got.empty() && got != kMagic;
 }
 
+bool OnReadOnlyDisk(const std::string& path) {
+  return ::access(path.c_str(), W_OK) != 0 && errno == EROFS;
+}
+
 Error Store::State::Failed(const std::string& doing) const {
   std::string text = "database '" + path + "': " + doing + ": ";
   if (!db) return Error{text + "out of memory"};
@@ -54,6 +60,7 @@ Error Store::State::Failed(const std::string& doing) const {
     return Error{"database '" + path +
                  "': the disk is full; nothing is taken until there is room, agents keep what they have"};
   }
+  if (OnReadOnlyDisk(path)) return Error{"database '" + path + kReadOnlyDisk};
   if (system != 0 && (code == SQLITE_CANTOPEN || code == SQLITE_IOERR || code == SQLITE_FULL)) {
     text += std::string(" (") + std::strerror(system) + ")";
   }

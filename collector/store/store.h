@@ -48,6 +48,9 @@ struct FolderOptions {
   uint64_t keep_bytes = limits::kDefaultKeepBytes;  // all files of calls together
   bool check = false;                               // read every page of every file at the start
   std::function<int64_t()> clock;                   // ns since 1970; empty: the system's
+  // Ages are measured by it: ns of a clock that nobody sets. Empty: `clock` if that is given, else the time
+  // since the host was started.
+  std::function<int64_t()> age_clock;
 };
 
 class Sandbox;

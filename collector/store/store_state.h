@@ -14,6 +14,12 @@
 
 namespace keytrail {
 
+// The same words whatever was being done: they are told once.
+inline constexpr char kReadOnlyDisk[] =
+    "': the disk is read-only; nothing is taken until it can be written, agents keep what they have";
+// Asked of the system: what SQLite remembers of an error is the last errno, which may be another's by then.
+bool OnReadOnlyDisk(const std::string& path);
+
 // Writes the rows of calls. Interned numbers (methods, connections) are remembered between calls.
 class CallRowWriter {
  public:

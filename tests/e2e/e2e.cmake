@@ -58,5 +58,8 @@ if(TARGET keytrail-collector)
   keytrail_e2e(live_verdict)
   keytrail_e2e(keys)
   keytrail_e2e(redact)
+  if(NOT KEYTRAIL_SANITIZE)  # a sanitizer wants to be preloaded first
+    keytrail_e2e(adversity)
+  endif()
   keytrail_e2e(tls)
 endif()
