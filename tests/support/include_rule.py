@@ -57,6 +57,7 @@ THIRD_PARTY = [
     (r"(histedit|editline/.*)\.h$", ["collector/cli/line_editor.cc"]),
     (r"zstd.*\.h$", ["agent/capture/", "agent/ship/", "collector/receive/", "common/record_codec.cc"]),
     (r"zlib\.h$", ["agent/grpc/", "agent/ship/", "collector/receive/", "common/"]),
+    (r"(civetweb\.h|prometheus/.*)$", ["common/operations_port.cc"]),
     (r"nlohmann/", ["collector/report/", "collector/cli/"]),
     (r"CLI/", ["agent/*.cc", "collector/cli/", "collector/*.cc"]),
 ]
