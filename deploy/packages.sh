@@ -8,16 +8,16 @@ KEYTRAIL_BUILD_PACKAGES=(
   g++ cmake ninja-build pkg-config
   libpcap-dev libnghttp2-dev libprotobuf-dev libprotoc-dev protobuf-compiler
   libzmq3-dev cppzmq-dev libsodium-dev libsqlite3-dev libcli11-dev libzstd-dev zlib1g-dev nlohmann-json3-dev
-  libgrpc++-dev protobuf-compiler-grpc libedit-dev
+  prometheus-cpp-dev libcivetweb-dev libgrpc++-dev protobuf-compiler-grpc libedit-dev
   python3
 )
 
-# To build and run the tests besides: zstd unpacks captures, tshark is an oracle, openssl makes
+# To build and run the tests besides: zstd unpacks captures, tshark and prometheus-client are oracles, openssl makes
 # certificates.
 # shellcheck disable=SC2034
 KEYTRAIL_TEST_PACKAGES=(
   libgtest-dev libgmock-dev libbenchmark-dev
-  zstd tshark openssl
+  zstd tshark openssl python3-prometheus-client
 )
 
 # To fuzz besides (tests/fuzz/run.sh): the compiler with libFuzzer, and the sanitizers' runtime.

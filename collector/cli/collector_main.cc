@@ -18,6 +18,7 @@
 #include "collector/cli/correlator_feed.h"
 #include "collector/cli/graces.h"
 #include "collector/cli/keep_options.h"
+#include "collector/cli/metrics.h"
 #include "collector/cli/source_options.h"
 #include "collector/correlate/correlator.h"
 #include "collector/query/service.h"
@@ -65,6 +66,7 @@ struct CollectorArguments {
   std::string admitted;
   std::string query = kDefaultQueryAddress;
   ServiceTls query_tls;
+  std::string metrics;
   bool query_given = false;
   bool quiet = false;
   bool verbose = false;
@@ -275,6 +277,14 @@ int RunCollector(const CollectorArguments& arguments) {
   if (feed.changes() != 0) teller.Say(std::to_string(feed.changes()) + " calls are there already");
   const Result<std::unique_ptr<QueryService>> service = StartService(arguments, path, teller);
   if (!service) return Fail(service.error());
+  std::unique_ptr<OperationsPort> operations;
+  if (!arguments.metrics.empty()) {
+    Result<std::unique_ptr<OperationsPort>> port =
+        OperationsPort::Open(arguments.metrics, kCollectorMetricPrefix);
+    if (!port) return Fail("--metrics: " + port.error());
+    operations = std::move(*port);
+    teller.Say("metrics at http://" + operations->address() + "/metrics");
+  }
   Judge judge(correlator, **store);
   while (stop_signal == 0) {
     receiver.Poll(100);
@@ -289,6 +299,10 @@ int RunCollector(const CollectorArguments& arguments) {
     teller.Problem(problem);
     teller.Verdicts(judge.verdicts());
     teller.Finished(receiver.stats());
+    if (operations != nullptr) {
+      operations->Publish(
+          CollectorState(receiver.stats(), *service ? &**service : nullptr, judge.verdicts(), problem));
+    }
   }
   teller.Say(stop_signal == SIGINT ? "interrupted, finishing" : "terminated, finishing");
   // What has arrived is still taken; what has not will be sent to the next collector.
@@ -343,6 +357,9 @@ int Main(int argc, char** argv) {
                  "Answer clients only whose certificate one of these authorities signed (PEM)")
       ->type_name("FILE")
       ->needs(certificate);
+  app.add_option("--metrics", arguments.metrics,
+                 "Serve /metrics, /healthz and /readyz over HTTP here; of this host only")
+      ->type_name("ADDR:PORT");
   AddKeepOptions(app, arguments.keep);
   AddGraceOption(app, arguments.graces);
   auto* quiet = app.add_flag("-q,--quiet", arguments.quiet, "Say nothing but problems");

@@ -58,6 +58,7 @@ THIRD_PARTY = [
     (r"zstd.*\.h$", ["agent/capture/", "agent/ship/", "collector/receive/", "common/record_codec.cc"]),
     (r"zlib\.h$", ["agent/grpc/", "agent/ship/", "collector/receive/", "common/"]),
     (r"sodium\.h$", ["common/key_token.cc"]),
+    (r"(civetweb\.h|prometheus/.*)$", ["common/operations_port.cc"]),
     (r"nlohmann/", ["collector/report/", "collector/cli/"]),
     (r"CLI/", ["agent/*.cc", "collector/cli/", "collector/*.cc"]),
 ]
