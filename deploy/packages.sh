@@ -12,12 +12,12 @@ KEYTRAIL_BUILD_PACKAGES=(
   python3
 )
 
-# To build and run the tests besides: zstd unpacks captures, tshark and prometheus-client are oracles, openssl makes
-# certificates.
+# To build and run the tests besides: zstd unpacks captures, tshark and prometheus-client are oracles,
+# iproute2 makes networks, openssl certificates.
 # shellcheck disable=SC2034
 KEYTRAIL_TEST_PACKAGES=(
   libgtest-dev libgmock-dev libbenchmark-dev
-  zstd tshark openssl python3-prometheus-client
+  zstd tshark openssl iproute2 python3-prometheus-client
 )
 
 # To fuzz besides (tests/fuzz/run.sh): the compiler with libFuzzer, and the sanitizers' runtime.
