@@ -203,7 +203,9 @@ class Redact(harness.ProgramTest):
                 seen = {}
                 for where, data in leaves.items():
                     seen[where] = sum(needle in data for needle in keys)
-                    self.assertGreater(seen[where], 0, where)  # the search finds what is there
+                    # The search finds what is there. Exports of a healthy cluster may show none of the keys chosen.
+                    if where != "exports" or plain["verdicts"]:
+                        self.assertGreater(seen[where], 0, where)
                 for where, data in left.items():
                     for needle in keys | values:
                         self.assertFalse(needle in data, (where, needle))
