@@ -107,7 +107,12 @@ class Metrics(harness.ProgramTest):
         os.mkdir(disk)
         if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "none", disk], stderr=subprocess.DEVNULL).returncode:
             self.skipTest("no tmpfs can be mounted here")
-        self.addCleanup(subprocess.run, ["umount", "-l", disk], check=False)
+        try:
+            self.fill(disk)
+        finally:  # before the folder that it lies in is removed
+            subprocess.run(["umount", "-l", disk], check=False)
+
+    def fill(self, disk):
         scenario = next(s for s in harness.scenarios() if s.name == "healthy")
         with self.collector(os.path.join(disk, "data")) as base:
             until(lambda: get(base, "/readyz")[0] == 200)
