@@ -398,6 +398,12 @@ int Main(int argc, char** argv) {
   if (redacts && arguments.redact_secret.empty()) {
     return WrongUsage("--redact on needs --redact-secret FILE, the same file on all hosts");
   }
+  if (!redacts && !arguments.redact_secret.empty()) {
+    return WrongUsage("--redact-secret says nothing without --redact on");
+  }
+  if (redacts && arguments.drain) {
+    return WrongUsage("--drain ships what the spool has as it is; --redact on was for the run that wrote it");
+  }
   if (redacts && (arguments.full || arguments.raw)) {
     return WrongUsage(
         "--full and --raw print whole messages, with keys and values; --redact on forbids that");

@@ -9,11 +9,11 @@ namespace keytrail::correlate {
 
 void KeyForms::AddKey(uint32_t agent, Bytes key) {
   if (key.empty()) return;
-  // One agent has one form for all keys of its life, as a rule.
-  if (!IsKeyToken(key)) {
-    agents_[""].insert(agent);
-    return;
-  }
+  // One agent has one form for all keys of its life, as a rule: mostly this is the form that it had before.
+  const Bytes prefix = IsKeyToken(key) ? key.first(kKeyTokenPrefixBytes) : Bytes();
+  if (agent == last_agent_ && AsText(prefix) == last_prefix_) return;
+  last_agent_ = agent;
+  last_prefix_ = AsText(prefix);
   agents_[KeyTokenFingerprint(key)].insert(agent);
 }
 

@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <set>
 #include <string>
 
@@ -30,6 +31,8 @@ class KeyForms {
   void AddFacts(uint32_t agent, const MessageFacts* facts);
 
   std::map<std::string, std::set<uint32_t>> agents_;  // by fingerprint; "" of keys as they are
+  std::optional<uint32_t> last_agent_;
+  std::string last_prefix_;  // of its token; empty: its keys come as they are
 };
 
 }  // namespace keytrail::correlate

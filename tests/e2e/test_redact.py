@@ -244,8 +244,11 @@ class Redact(harness.ProgramTest):
         agent, path = harness.program("keytrail-agent"), harness.capture(harness.scenarios()[0], "tidb1")
         secret = self.secret("secret")
         for options in (["--redact", "on"], ["--redact", "on", "--redact-secret", secret, "--full"],
-                        ["--redact", "on", "--redact-secret", secret, "--raw"]):
+                        ["--redact", "on", "--redact-secret", secret, "--raw"], ["--redact-secret", secret]):
             self.assertEqual(harness.run([agent, "-r", path, *options]).returncode, harness.USAGE, options)
+        drain = harness.run([agent, "--drain", "--spool", self.scratch, "--collector", f"ipc://{self.scratch}/nobody",
+                             "--wait", "1s", "--redact", "on", "--redact-secret", secret])
+        self.assertEqual(drain.returncode, harness.USAGE, drain.stderr)
         os.chmod(secret, 0o644)
         readable = harness.run([agent, "-r", path, "-q", "--redact", "on", "--redact-secret", secret])
         self.assertEqual(readable.returncode, harness.FAILED)
