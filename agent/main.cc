@@ -12,6 +12,7 @@
 #include <CLI/CLI.hpp>
 
 #include "agent/pipeline.h"
+#include "agent/self_restraint.h"
 #include "agent/ship/json_output.h"
 #include "agent/ship/line_writer.h"
 #include "agent/ship/redacting_sink.h"
@@ -50,6 +51,8 @@ struct AgentArguments {
   uint64_t spool_bytes = limits::kDefaultSpoolBytes;
   int64_t wait_ns = 0;
   bool drain = false;
+  double cpu_limit = 0;  // percent of one core
+  uint64_t memory_limit = 0;
   std::string duration;
   uint64_t count = 0;
   int64_t duration_ns = 0;
@@ -174,6 +177,18 @@ void DescribeArguments(CLI::App& app, AgentArguments& arguments) {
          "answer, then 60s)")
       ->type_name("TIME")
       ->needs(collector);
+  app.add_option(
+         "--cpu-limit", arguments.cpu_limit,
+         "Percent of one core that a live capture may use. Above it for 2 s it reads less, step by step\n"
+         "(drop_payloads, sample_tso, headers_only, count_only), tells it as a loss, and goes back when it\n"
+         "has been below three quarters of it. No limit if not given")
+      ->type_name("PERCENT")
+      ->check(CLI::Range(0.1, 100000.0));
+  app.add_option(
+         "--memory-limit", arguments.memory_limit,
+         "Resident memory that a live capture may use, e.g. 512MiB; the same steps. No limit if not given")
+      ->type_name("SIZE")
+      ->transform(CLI::AsSizeValue(false));
   auto* quiet = app.add_flag("-q,--quiet", arguments.quiet,
                              "Decode, but print no calls (with --json: the summary alone)");
   app.add_flag("-v,--verbose", arguments.verbose, "Print every counter at the end")->excludes(quiet);
@@ -208,7 +223,7 @@ Result<std::unique_ptr<PacketSource>> OpenSource(const AgentArguments& arguments
 }
 
 void PrintSummary(const AgentArguments& arguments, const AgentPipeline& pipeline, const Schema& schema,
-                  LineWriter& out) {
+                  const SelfRestraint& restraint, LineWriter& out) {
   RunSummary summary;
   summary.counters = &pipeline.counters();
   summary.counts_from_start = &pipeline.grpc().counts_from_start();
@@ -216,6 +231,8 @@ void PrintSummary(const AgentArguments& arguments, const AgentPipeline& pipeline
   summary.sub_counts_from_start = &pipeline.grpc().sub_counts_from_start();
   summary.schema = &schema;
   summary.input = arguments.file.empty() ? arguments.device : arguments.file;
+  summary.detail = restraint.level();
+  summary.degraded_ns = restraint.lasted_ns();
   summary.stopped_by = pipeline.stopped_by();
   if (arguments.json) AppendSummaryJson(summary, out.buffer());
   if (arguments.quiet || arguments.json) return;
@@ -327,6 +344,7 @@ int RunAgent(const AgentArguments& arguments) {
     sink = std::make_unique<JsonOutput>(**schema, JsonOptions{arguments.full, arguments.raw}, out);
   } else {
     options.grpc.wants_messages = true;
+    options.grpc.full_text = arguments.full || arguments.raw;
     sink = std::make_unique<TextOutput>(
         **schema, TextOptions{arguments.full, arguments.raw, arguments.keys == "hex"}, out);
   }
@@ -339,10 +357,17 @@ int RunAgent(const AgentArguments& arguments) {
   }
   CallSink& end = redacting != nullptr ? static_cast<CallSink&>(*redacting) : *sink;
   AgentPipeline pipeline(std::move(*source), **schema, options, end, packet_writer.get());
+  SelfRestraint restraint(
+      {arguments.cpu_limit / 100, arguments.memory_limit}, pipeline,
+      [&](const LossRecord& loss) {
+        if (shipper != nullptr) shipper->SubmitLoss(loss);
+      },
+      [](const std::string& what) { std::fprintf(stderr, "keytrail-agent: %s\n", what.c_str()); });
   InstallSignalHandlers(pipeline);
   const auto started = std::chrono::steady_clock::now();
   std::string told;
   const Status run = pipeline.Run([&] {
+    restraint.Attend();
     if (!out.Flush().ok()) pipeline.Interrupt();
     // A live capture goes on trying; with a file the end of it is told.
     if (shipper != nullptr && arguments.file.empty() && shipper->trouble() != told) {
@@ -354,6 +379,7 @@ int RunAgent(const AgentArguments& arguments) {
     const std::chrono::nanoseconds passed = std::chrono::steady_clock::now() - started;
     if (arguments.duration_ns != 0 && passed.count() >= arguments.duration_ns) pipeline.Interrupt();
   });
+  restraint.Finish();
   bool incomplete = pipeline.lost_something();
   int exit_status = kExitDone;
   if (!run.ok()) {
@@ -370,7 +396,7 @@ int RunAgent(const AgentArguments& arguments) {
     const int shipped = FinishShipping(*shipper);
     if (shipped == kExitFailed || exit_status == kExitDone) exit_status = shipped;
   }
-  PrintSummary(arguments, pipeline, **schema, out);
+  PrintSummary(arguments, pipeline, **schema, restraint, out);
   if (shipper != nullptr && arguments.verbose) PrintShipping(shipper->stats());
   const Status flushed = out.Flush();
   if (!flushed.ok()) exit_status = Fail(flushed.error());
@@ -420,6 +446,11 @@ int Main(int argc, char** argv) {
     if (arguments.duration_ns == 0) {
       return WrongUsage("--duration '" + arguments.duration + "' is no time such as 90s, 10m or 2h");
     }
+  }
+  if (!arguments.file.empty() && (arguments.cpu_limit != 0 || arguments.memory_limit != 0)) {
+    return WrongUsage(
+        "--cpu-limit and --memory-limit are for live captures (-i): a file waits, nothing of it need be left "
+        "out");
   }
   if (arguments.json && !arguments.collector.empty()) {
     return WrongUsage("--json prints records, --collector ships them: give one of them");

@@ -41,6 +41,16 @@ void AgentPipeline::Interrupt() {
   source_->Interrupt();
 }
 
+void AgentPipeline::SetDetail(DetailLevel level) {
+  grpc_->SetDetail(level);
+  const bool counts_only = level == DetailLevel::kCountOnly;
+  if (counts_only && !counts_only_) {
+    rooms_->packets.Finish();
+    rooms_->tcp.Forget();
+  }
+  counts_only_ = counts_only;
+}
+
 Status AgentPipeline::Run(const std::function<void()>& on_idle) {
   Status status = Done{};
   RawPacket packet;
@@ -48,7 +58,11 @@ Status AgentPipeline::Run(const std::function<void()>& on_idle) {
   uint64_t packets = 0;
   for (;;) {
     const Result<PacketSource::Next> next = source_->Read(packet);
-    if (statistics_wanted_.exchange(false, std::memory_order_relaxed)) on_idle();
+    // Looked at first: an exchange locks the bus for each packet.
+    if (statistics_wanted_.load(std::memory_order_relaxed)) {
+      statistics_wanted_.store(false, std::memory_order_relaxed);
+      on_idle();
+    }
     if (!next) {
       status = Error{next.error()};
       break;
@@ -78,7 +92,11 @@ Status AgentPipeline::Run(const std::function<void()>& on_idle) {
         break;
       }
     }
-    rooms_->packets.Feed(packet, rooms_->tcp);
+    if (counts_only_) {
+      counters_.Add(Counter::kPacketsCountedOnly);
+    } else {
+      rooms_->packets.Feed(packet, rooms_->tcp);
+    }
     if (packets == options_.max_packets) {
       stopped_by_ = "-c reached";
       break;
@@ -93,7 +111,7 @@ Status AgentPipeline::Run(const std::function<void()>& on_idle) {
 
 bool AgentPipeline::lost_something() const {
   for (Counter c : {Counter::kKernelDrops, Counter::kInterfaceDrops, Counter::kQueueDrops, Counter::kGaps,
-                    Counter::kRecordsDropped}) {
+                    Counter::kRecordsDropped, Counter::kDegradations}) {
     if (counters_.Get(c) != 0) return true;
   }
   for (size_t i = 0; i < kCounterCount; ++i) {

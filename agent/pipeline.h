@@ -13,6 +13,7 @@
 #include "agent/capture/packet_source.h"
 #include "agent/grpc/grpc_decoder.h"
 #include "common/counters.h"
+#include "common/detail_level.h"
 #include "common/result.h"
 
 namespace keytrail {
@@ -32,11 +33,15 @@ class AgentPipeline {
 
   // Until the input ends, a limit is reached or Interrupt() is called; everything decoded was then handed to
   // the sink, also when an Error (damaged input, failed write) ended it. on_idle is called when a live device
-  // is quiet and after RequestStatistics().
+  // is quiet and after RequestStatistics(), on the thread of Run().
   Status Run(const std::function<void()>& on_idle);
 
   void Interrupt();
   void RequestStatistics() { statistics_wanted_.store(true, std::memory_order_relaxed); }
+
+  // How much is read from now on; from on_idle only. Below kCountOnly every connection begins anew.
+  void SetDetail(DetailLevel level);
+  void CountDegradation() { counters_.Add(Counter::kDegradations); }
 
   const Counters& counters() const { return counters_; }
   const GrpcDecoder& grpc() const { return *grpc_; }
@@ -54,6 +59,7 @@ class AgentPipeline {
   std::unique_ptr<GrpcDecoder> grpc_;
   std::unique_ptr<Rooms> rooms_;
   std::string stopped_by_;
+  bool counts_only_ = false;
   std::atomic<bool> interrupted_ = false;
   std::atomic<bool> statistics_wanted_ = false;
 };

@@ -166,8 +166,8 @@ std::string_view MethodFromName(MethodFrom from) {
 
 std::string_view IncompleteName(int bit) {
   static constexpr std::string_view kNames[kIncompleteBits] = {
-      "request_not_seen", "response_not_seen", "headers_not_seen", "gap", "cut",
-      "over_cap",         "unknown_encoding",  "malformed"};
+      "request_not_seen", "response_not_seen", "headers_not_seen", "gap",     "cut",
+      "over_cap",         "unknown_encoding",  "malformed",        "degraded"};
   return kNames[bit];
 }
 

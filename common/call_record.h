@@ -256,8 +256,9 @@ enum Incomplete : uint32_t {
   kOverCap = 1u << 5,          // over_cap
   kUnknownEncoding = 1u << 6,  // unknown_encoding: compressed in a way that we cannot read
   kMalformed = 1u << 7,        // malformed: not a valid message of its type
+  kDegraded = 1u << 8,         // degraded: the agent left something unread to stay within its limits
 };
-inline constexpr int kIncompleteBits = 8;
+inline constexpr int kIncompleteBits = 9;
 std::string_view IncompleteName(int bit);
 
 struct CallRecord {

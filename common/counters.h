@@ -82,7 +82,12 @@ namespace keytrail {
   X(kConnectionsIdle, "connections_idle")                  \
   X(kConnectionsForgotten, "connections_forgotten")        \
   X(kCapOpenBlocks, "cap_open_blocks")                     \
-  X(kCapHeaderTables, "cap_header_tables")
+  X(kCapHeaderTables, "cap_header_tables")                 \
+  X(kDegradations, "degradations")                         \
+  X(kPayloadsDropped, "payloads_dropped")                  \
+  X(kMessagesSampledOut, "messages_sampled_out")           \
+  X(kMessagesHeadersOnly, "messages_headers_only")         \
+  X(kPacketsCountedOnly, "packets_counted_only")
 
 enum class Counter : uint16_t {
 #define KEYTRAIL_X(id, name) id,

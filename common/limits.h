@@ -329,6 +329,17 @@ inline constexpr size_t kMaxClockBuckets = 1u << 17;
 // are joined and their bounds grow.
 inline constexpr size_t kMaxClockLines = 256;
 
+// restraint -----------------------------------------------------------------------------------------------
+// What an agent uses is looked at over this long, and it must be above its limit all that time: a burst of a
+// second is no reason to leave anything unread.
+inline constexpr int64_t kRestraintWindowNs = 2'000'000'000;
+// How long it must be below three quarters of the limit before a step back; doubled, up to the second, each
+// time that a step back turns out to have been too early.
+inline constexpr int64_t kRestraintCalmNs = 5'000'000'000;
+inline constexpr int64_t kRestraintMostCalmNs = 320'000'000'000;
+// Of Tso, etcd and Raft messages that are sampled one in so many is read.
+inline constexpr uint64_t kSampledOneIn = 64;
+
 // timeline ------------------------------------------------------------------------------------------------
 // Observations that one timeline looks at (about 400 bytes each); what is beyond is counted as not looked at.
 inline constexpr size_t kMaxTimelineObservations = 400'000;

@@ -12,7 +12,8 @@ struct MessageEvent {
   bool is_response = false;
   const MessageFacts* facts = nullptr;  // null: no schema for it
   MessageType type = kNoType;
-  Bytes message;  // decompressed; the inner message for a sub-command
+  Bytes message;        // decompressed; the inner message for a sub-command
+  bool payload = true;  // false: print the line alone, to save work
 };
 
 // Streams and messages seen by path, for the summary and for tests against truth.json.

@@ -8,7 +8,7 @@ namespace keytrail::grpc {
 namespace {
 
 // Bits that say that the body could not be had.
-constexpr uint32_t kNotReadable = kGap | kOverCap | kUnknownEncoding | kMalformed;
+constexpr uint32_t kNotReadable = kGap | kOverCap | kUnknownEncoding | kMalformed | kDegraded;
 
 MessageType TypeOf(const Stream& stream, bool is_response) {
   const Method* method = stream.method();
@@ -110,7 +110,9 @@ void CallTracker::Fill(HeldMessage& held, const WireMessage& message, const Read
       counters_.Add(Counter::kCapFacts);
     }
   }
-  if (options_.keep_messages) {
+  if (options_.keep_messages && detail_ != DetailLevel::kFull) {
+    counters_.Add(Counter::kPayloadsDropped);
+  } else if (options_.keep_messages) {
     held.body = bodies_.Take();
     if (!bodies_.Append(*held.body, readable.body)) {
       held.incomplete |= kOverCap;
@@ -131,6 +133,9 @@ void CallTracker::OnMessage(Connection& connection, Stream& stream, int directio
     PathCounts& counts = stream.entry->counts[connection.from_start];
     ++(is_response ? counts.response_messages : counts.request_messages);
   }
+  // One that began while nothing was read has no body, whatever the level is by now.
+  const bool unread = message.size != 0 && message.body.empty() && message.incomplete == 0;
+  if ((detail_ != DetailLevel::kFull || unread) && LeavesOut(connection, stream, direction, message)) return;
   Dispatch(connection, stream, direction, message);
 }
 

@@ -29,6 +29,10 @@ class CallTracker {
 
   // The bytes of this stream's messages are needed (else counting them is enough).
   bool WantsBodies(const Stream& stream) const;
+  // ... and are read now (agent/restraint may have said otherwise).
+  bool KeepsBodies(const Stream& stream) const { return !headers_only() && WantsBodies(stream); }
+  bool headers_only() const { return detail_ >= DetailLevel::kHeadersOnly; }
+  void SetDetail(DetailLevel level);
   // The schema says that it has one message each way.
   static bool IsUnary(const Stream& stream) { return stream.method() != nullptr && stream.method()->unary(); }
 
@@ -70,6 +74,9 @@ class CallTracker {
     Bytes body;               // decompressed
     uint32_t incomplete = 0;  // not 0: body is empty
   };
+  // What the level of detail leaves out (degraded.cc). True: it is done with.
+  bool LeavesOut(Connection& connection, Stream& stream, int direction, const WireMessage& message);
+  void Unread(Connection& connection, Stream& stream, int direction, const WireMessage& message);
   Readable Read(const Stream& stream, const StreamHalf& half, const WireMessage& message);
   // The facts of `body`, if there is a type for it and it is readable.
   void Fill(HeldMessage& held, const WireMessage& message, const Readable& readable, MessageType type);
@@ -127,6 +134,8 @@ class CallTracker {
   FactsPool facts_;
   Pool<PendingRequest> pending_pool_;
   Pool<PendingRequests> pending_tables_{256};
+  DetailLevel detail_ = DetailLevel::kFull;
+  uint64_t sampled_ = 0;  // messages that the sample was taken of
   size_t pending_total_ = 0;
   std::map<Endpoint, ServerRoles> servers_;
   TimeNs next_expiry_;

@@ -229,7 +229,8 @@ void CallWriter::Event(const Connection& connection, const Stream& stream, CallK
       MatchTaskErrors(*request->facts, *message.facts);
     }
   }
-  sink_.OnMessage(MessageEvent{&record_, is_response, message.facts.get(), message.type, body});
+  if (!payloads_) counters_.Add(Counter::kPayloadsDropped);
+  sink_.OnMessage(MessageEvent{&record_, is_response, message.facts.get(), message.type, body, payloads_});
 }
 
 }  // namespace keytrail::grpc

@@ -16,6 +16,9 @@ class CallWriter {
  public:
   CallWriter(CallSink& sink, Counters& counters) : sink_(sink), counters_(counters) {}
 
+  // Whether message events may print whole messages.
+  void SetPayloads(bool shown) { payloads_ = shown; }
+
   // A unary call, at its end. `ended` are Incomplete bits of the way it ended.
   void Unary(const Connection& connection, Stream& stream, bool reset, uint32_t ended);
   // A stream itself, at its end.
@@ -46,6 +49,7 @@ class CallWriter {
   CallSink& sink_;
   Counters& counters_;
   CallRecord record_;
+  bool payloads_ = true;
 };
 
 // StoreBatchTask errors answer the request's route with the same task id (tidb-wire.md section 2).

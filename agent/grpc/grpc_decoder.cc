@@ -238,7 +238,7 @@ void GrpcDecoder::State::FeedKnown(g::Connection& connection, g::Stream& stream,
   const auto on_message = [&](const g::WireMessage& message) {
     tracker.OnMessage(connection, stream, direction, message);
   };
-  const bool keep = tracker.WantsBodies(stream);
+  const bool keep = tracker.KeepsBodies(stream);
   if (half.assembler.Feed(data, time, keep, tracker.bodies(), on_message) == g::AssemblyEnd::kBadPrefix) {
     counters.Add(Counter::kMessagesMalformed);
     stream.incomplete |= kMalformed;
@@ -317,6 +317,10 @@ GrpcDecoder::GrpcDecoder(const Schema& schema, const GrpcOptions& options, CallS
 
 GrpcDecoder::~GrpcDecoder() = default;
 
+void GrpcDecoder::SetDetail(DetailLevel level) {
+  state_->tracker.SetDetail(level);
+}
+
 void GrpcDecoder::OnHttp2(const ConnectionRef& connection, Protocol protocol, int client_direction, TimeNs) {
   // Frames were found again on a connection that we know: it stays what it was.
   if (state_->Find(connection) != nullptr) return;
@@ -390,7 +394,11 @@ void GrpcDecoder::OnData(const ConnectionRef& connection, int direction, uint32_
   const bool readable = s->grpc != g::Answer::kNo && half.place != Place::kGivenUp &&
                         !(s->answer_not_grpc && direction != c->request_direction());
   if (readable) {
-    if (s->grpc == g::Answer::kYes && half.place == Place::kKnown && half.search == nullptr) {
+    if (state_->tracker.headers_only() && (half.place != Place::kKnown || s->grpc != g::Answer::kYes)) {
+      // A place is found by reading; it is looked for when that is done again.
+      s->incomplete |= kDegraded;
+      state_->LosePlace(*s, half);
+    } else if (s->grpc == g::Answer::kYes && half.place == Place::kKnown && half.search == nullptr) {
       state_->FeedKnown(*c, *s, direction, data, last);
     } else {
       state_->FeedSearch(*c, *s, direction, data, last, frame_end);
@@ -465,8 +473,10 @@ void GrpcDecoder::OnLoss(const ConnectionRef& connection, int direction, TimeNs 
 void GrpcDecoder::OnEnd(const ConnectionRef& connection, TimeNs, CloseReason reason) {
   g::Connection* const c = state_->Find(connection);
   if (c == nullptr) return;
-  const bool by_us = reason == CloseReason::kInputEnd || reason == CloseReason::kCap;
-  state_->CloseAll(*c, !by_us, reason == CloseReason::kCap ? kCut | kOverCap : uint32_t{kCut});
+  const bool forgotten = reason == CloseReason::kForgotten;
+  const bool by_us = reason == CloseReason::kInputEnd || reason == CloseReason::kCap || forgotten;
+  const uint32_t why = reason == CloseReason::kCap ? uint32_t{kOverCap} : forgotten ? uint32_t{kDegraded} : 0;
+  state_->CloseAll(*c, !by_us, kCut | why);
   state_->tracker.EndSlots(*c);
   *c = g::Connection();
 }

@@ -14,6 +14,7 @@
 #include "agent/grpc/call_events.h"
 #include "agent/http2/stream_events.h"
 #include "common/counters.h"
+#include "common/detail_level.h"
 
 namespace keytrail {
 
@@ -21,12 +22,16 @@ struct GrpcOptions {
   bool all = false;             // record Tso and etcd messages one by one
   bool keep_messages = false;   // fill CallRecord::request_message / response_message
   bool wants_messages = false;  // call CallSink::OnMessage
+  bool full_text = false;       // OnMessage prints whole messages (to be left out from kDropPayloads on)
 };
 
 class GrpcDecoder final : public Http2Sink {
  public:
   GrpcDecoder(const Schema& schema, const GrpcOptions& options, CallSink& sink, Counters& counters);
   ~GrpcDecoder() override;
+
+  // From now on; kCountOnly is as kHeadersOnly (nothing comes then).
+  void SetDetail(DetailLevel level);
 
   void OnHttp2(const ConnectionRef& connection, Protocol protocol, int client_direction,
                TimeNs time) override;

@@ -148,6 +148,8 @@ void CallTracker::AnswerTo(Connection& connection, Stream& stream, const WireMes
     counters_.Add(Counter::kMessagesMalformed);
   } else if (pending == nullptr && stream.halves[connection.request_direction()].losses != 0) {
     ended = kGap;
+  } else if (pending == nullptr) {
+    ended = stream.incomplete & kDegraded;
   }
   if (options_.wants_messages) {
     writer_.Event(connection, stream, CallKind::kSub, command.name, id,

@@ -395,6 +395,11 @@ void AppendSummaryJson(const RunSummary& summary, std::string& out) {
     const Counter counter = static_cast<Counter>(i);
     object.Number(CounterName(counter), summary.counters->Get(counter));
   }
+  object.Text("detail", std::string(DetailLevelName(summary.detail)));
+  for (size_t i = 1; i < kDetailLevels; ++i) {
+    const std::string name = std::string(DetailLevelName(static_cast<DetailLevel>(i))) + "_ns";
+    object.Number(name, static_cast<uint64_t>(summary.degraded_ns[i]));
+  }
   AppendCounts(*summary.counts_from_start, object.Key("by_method"));
   AppendCounts(*summary.counts_late, object.Key("by_method_late"));
   ObjectWriter commands(object.Key("sub_commands"));
@@ -436,7 +441,10 @@ std::string SummaryText(const RunSummary& summary) {
                       c == Counter::kGapBytes || c == Counter::kBytesSkipped ||
                       c == Counter::kFramesMalformed || c == Counter::kHeaderBlocksMalformed ||
                       c == Counter::kMessagesUndecodable || c == Counter::kRecordsDropped ||
-                      c == Counter::kIpDatagramsIncomplete || c == Counter::kIpDatagramsConflicting;
+                      c == Counter::kIpDatagramsIncomplete || c == Counter::kIpDatagramsConflicting ||
+                      c == Counter::kDegradations || c == Counter::kPayloadsDropped ||
+                      c == Counter::kMessagesSampledOut || c == Counter::kMessagesHeadersOnly ||
+                      c == Counter::kPacketsCountedOnly;
     if (loss && counters.Get(c) != 0) {
       losses += (losses.empty() ? "" : ", ") + std::string(name) + "=" + count(c);
     }

@@ -3,12 +3,14 @@
 // Single thread. Times are integers, ns since the epoch; keys are lower-case hex as on the wire.
 #pragma once
 
+#include <array>
 #include <map>
 #include <string>
 
 #include "agent/grpc/call_events.h"
 #include "agent/ship/line_writer.h"
 #include "common/counters.h"
+#include "common/detail_level.h"
 
 namespace keytrail {
 
@@ -38,7 +40,9 @@ struct RunSummary {
   const std::map<std::string, PathCounts, std::less<>>* counts_late = nullptr;
   const std::map<uint32_t, PathCounts>* sub_counts_from_start = nullptr;
   const Schema* schema = nullptr;
-  std::string input;       // path or device
+  DetailLevel detail = DetailLevel::kFull;           // at the end
+  std::array<int64_t, kDetailLevels> degraded_ns{};  // how long each level lasted; the first is not told
+  std::string input;                                 // path or device
   std::string stopped_by;  // empty: the input ended; else the reason (damage, interrupt, -c, --duration)
 };
 void AppendSummaryJson(const RunSummary& summary, std::string& out);

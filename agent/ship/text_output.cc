@@ -222,6 +222,8 @@ void TextOutput::OnMessage(const MessageEvent& event) {
     } else {
       AppendRequest(event);
     }
+  } else if ((call.incomplete & kDegraded) != 0 && event.message.empty()) {
+    out += " (not read)";
   } else {
     out += event.message.empty() ? " (empty)" : " ";
     std::string raw = RawText(event.message.first(std::min<size_t>(event.message.size(), 4096)), true);
@@ -232,7 +234,9 @@ void TextOutput::OnMessage(const MessageEvent& event) {
     AppendPrintable(raw, out);
   }
   out += '\n';
-  if (options_.full) {
+  if (!event.payload) {
+    // The agent saves work.
+  } else if (options_.full) {
     out += schema_.FullText(event.type, event.message, false);
   } else if (options_.raw) {
     out += RawText(event.message, false);

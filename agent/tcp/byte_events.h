@@ -27,7 +27,15 @@ struct ConnectionRef {
   int8_t opened_by = -1;
 };
 
-enum class CloseReason : uint8_t { kFin, kReset, kReplaced /* port reused */, kIdle, kCap, kInputEnd };
+enum class CloseReason : uint8_t {
+  kFin,
+  kReset,
+  kReplaced /* port reused */,
+  kIdle,
+  kCap,
+  kInputEnd,
+  kForgotten /* nothing is read for a while */
+};
 
 // Direction 0 is a -> b of the flow key, 1 is b -> a.
 class ByteSink {

@@ -19,7 +19,10 @@ void TcpTracker::Advance(TimeNs now) {
   if (now.known()) state_->Advance(now.ns);
 }
 void TcpTracker::Finish() {
-  state_->Finish();
+  state_->Finish(CloseReason::kInputEnd);
+}
+void TcpTracker::Forget() {
+  state_->Finish(CloseReason::kForgotten);
 }
 
 TcpTracker::State::~State() {
@@ -207,8 +210,8 @@ void TcpTracker::State::Remove(Connection& c) {
   table.Erase(c);
 }
 
-void TcpTracker::State::Finish() {
-  while (live.front() != nullptr) End(*live.front(), TimeNs{now}, CloseReason::kInputEnd);
+void TcpTracker::State::Finish(CloseReason reason) {
+  while (live.front() != nullptr) End(*live.front(), TimeNs{now}, reason);
   while (closed.front() != nullptr) Remove(*closed.front());
   due.clear();
 }

@@ -27,6 +27,10 @@ class TcpTracker final : public SegmentSink {
   // The input has ended: what is held is delivered (holes become gaps), every connection is closed.
   void Finish();
 
+  // Nothing will be read for a while: as Finish(), with CloseReason::kForgotten. What comes afterwards is
+  // joined late, since nobody knows what a connection has seen in between.
+  void Forget();
+
  private:
   struct State;
   std::unique_ptr<State> state_;

@@ -22,7 +22,7 @@ struct TcpTracker::State {
   // tcp_tracker.cc
   void OnSegment(const Segment& s);
   void Advance(int64_t ns);
-  void Finish();
+  void Finish(CloseReason reason);
   Connection& Create(const FlowView& flow, const Segment& s);
   void TellOpen(Connection& c);
   // Delivers or gives up all that is held, then closes; a reset or FIN that was seen before wins over

@@ -130,7 +130,8 @@ uint32_t CallLog::Add(uint32_t agent_number, uint64_t call_id, const CallRecord&
   if (call.joined_at_start) o.flags |= kFromStart;
   if (call.forwarded) o.flags |= kForwarded;
   if (call.client_known) o.flags |= kClientKnown;
-  constexpr uint32_t kDamaged = kGap | kCut | kOverCap | kUnknownEncoding | kMalformed | kResponseNotSeen;
+  constexpr uint32_t kDamaged =
+      kGap | kCut | kOverCap | kUnknownEncoding | kMalformed | kResponseNotSeen | kDegraded;
   if (call.response != nullptr && call.response->errors.empty() && !call.response->parse_failed &&
       !call.response->over_cap && (call.incomplete & kDamaged) == 0 && !call.reset &&
       call.grpc_status.value_or(0) == 0) {

@@ -431,7 +431,7 @@ std::vector<std::string> SureOf(const Scene& scene, const Judge& judge, const Ca
   std::set<uint32_t> touched = {cause.client_host, scene.hosts.OfEndpoint(cause.server)};
   for (const ToldAt& w : cause.wrong) touched.insert(w.said->speaker_host);
   const bool lost = std::any_of(scene.losses.begin(), scene.losses.end(), [&](const LossDescription& loss) {
-    if (!HidesMessages(loss.kind) || loss.count == 0) return false;
+    if (!HidesMessages(loss.kind, loss.count)) return false;
     for (uint16_t a = 0; a < scene.log.agents().size(); ++a) {
       if (scene.log.agents()[a].number == loss.agent && touched.contains(scene.hosts.OfAgent(a))) return true;
     }

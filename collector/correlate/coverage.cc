@@ -6,10 +6,13 @@
 #include "collector/correlate/judge.h"
 
 namespace keytrail::correlate {
-bool HidesMessages(const std::string& kind) {
+bool HidesMessages(const std::string& kind, uint64_t count) {
+  // An agent tells that it leaves messages unread from now on before it can count them.
+  if (kind == "degraded.headers_only" || kind == "degraded.count_only") return true;
   static constexpr std::array<std::string_view, 9> kKinds = {
       "kernel_drops", "interface_drops", "queue_drops", "records_dropped",     "gaps",
       "gap_bytes",    "packets_cut",     "shed",        "messages_undecodable"};
+  if (count == 0) return false;
   return std::find(kKinds.begin(), kKinds.end(), kind) != kKinds.end() || kind.rfind("cap_", 0) == 0;
 }
 
@@ -87,7 +90,7 @@ std::string Judge::Forgotten() const {
 bool Judge::Lossy(uint32_t host) const {
   if (!scene_.hosts.Captured(host)) return true;
   return std::any_of(scene_.losses.begin(), scene_.losses.end(), [&](const LossDescription& loss) {
-    if (!HidesMessages(loss.kind) || loss.count == 0) return false;
+    if (!HidesMessages(loss.kind, loss.count)) return false;
     for (uint16_t a : scene_.hosts[host].agents) {
       if (scene_.log.agents()[a].number == loss.agent) return true;
     }

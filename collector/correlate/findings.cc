@@ -8,7 +8,8 @@
 namespace keytrail::correlate {
 namespace {
 
-constexpr uint32_t kRequestDamaged = kRequestNotSeen | kGap | kOverCap | kUnknownEncoding | kMalformed;
+constexpr uint32_t kRequestDamaged =
+    kRequestNotSeen | kGap | kOverCap | kUnknownEncoding | kMalformed | kDegraded;
 
 bool IsSetback(ErrorKind kind) {
   return (kind >= ErrorKind::kNotLeader && kind <= ErrorKind::kUndeterminedResult &&

@@ -82,8 +82,9 @@ struct Cause {
   uint64_t store_there = 0;
 };
 
-// Kinds of loss that can hide an answer; others (unknown links, header fields) cannot.
-bool HidesMessages(const std::string& kind);
+// A loss that can hide an answer; other kinds (unknown links, header fields, payloads, sampled timestamps)
+// cannot.
+bool HidesMessages(const std::string& kind, uint64_t count);
 
 class Judge {
  public:

@@ -11,7 +11,7 @@ keytrail_test(grpc_parts_test
 keytrail_test(grpc_calls_test
   SOURCES unit/agent/grpc/unary_test.cc unit/agent/grpc/streams_test.cc unit/agent/grpc/batch_commands_test.cc
           unit/agent/grpc/query_region_test.cc unit/agent/grpc/loss_test.cc unit/agent/grpc/caps_test.cc
-          unit/agent/grpc/nameless_test.cc
+          unit/agent/grpc/nameless_test.cc unit/agent/grpc/detail_test.cc
           unit/agent/grpc/total_caps_test.cc unit/agent/grpc/nameless_caps_test.cc
   DEPENDS agent_grpc call_harness
   PRIVATE_DEPENDS ZLIB::ZLIB)

@@ -107,6 +107,27 @@ TEST(ReadAround, WhatTheCaptureMayHaveMissedIsNotProof) {
   EXPECT_NE(report.inconclusive[0].missing[0].find("without losses"), std::string::npos);
 }
 
+// An agent that left messages unread to stay within its limits says so before it can count any.
+TEST(ReadAround, WhatAnAgentLeftUnreadIsNoProof) {
+  const std::string script = kHole + kBothSides + kLater;
+  const auto records = testing::ParseScript(script, {});
+  const auto judged = [&](const std::string& kind, uint64_t count, uint32_t agents) {
+    Correlator correlator;
+    testing::Feed(correlator, records, {});
+    for (uint32_t agent = 1; agent <= agents; ++agent) correlator.AddLoss({agent, kind, count, 0, 0});
+    return Summary(correlator.Judge());
+  };
+  const std::string blamed = "tidb inferred 13 7.3 x1";
+  const std::string undecided = "inconclusive tidb,pd 13 7.3 x1";
+  for (const char* kind : {"degraded.headers_only", "degraded.count_only"}) {
+    for (const uint64_t count : {0u, 5u}) EXPECT_EQ(judged(kind, count, 3), undecided) << kind << count;
+  }
+  for (const char* kind : {"degraded.drop_payloads", "degraded.sample_tso"}) {
+    EXPECT_EQ(judged(kind, 5, 3), blamed) << kind;
+  }
+  EXPECT_EQ(judged("kernel_drops", 0, 3), blamed);
+}
+
 // Many reads of elsewhere do not push out those beside the hole.
 TEST(ReadAround, ABusyClusterDoesNotForgetTheHole) {
   std::string script = kHole + kBothSides;
