@@ -43,6 +43,8 @@ constexpr std::chrono::milliseconds kSignWaits{800};
 constexpr std::chrono::milliseconds kJudgeEvery{20000};
 // Judging takes at most this share of the time: a large database is judged less often.
 constexpr int kJudgeShare = 4;
+// A disk that took no report is tried again after this time.
+constexpr std::chrono::milliseconds kReportRetry{1000};
 
 volatile std::sig_atomic_t stop_signal = 0;
 
@@ -108,7 +110,18 @@ class Judge {
     const Status written = store_.WriteReport(report);
     judged_at_ = Clock::now();
     not_before_ = judged_at_ + kJudgeShare * (judged_at_ - begun);
-    if (!written.ok()) return written;
+    figures_.spent_ns += std::chrono::nanoseconds(judged_at_ - begun).count();
+    if (!written.ok()) {
+      not_before_ = std::max(not_before_, judged_at_ + kReportRetry);
+      ++figures_.failures;
+      figures_.error = written.error();
+      return written;
+    }
+    ++figures_.reports;
+    figures_.error.clear();
+    figures_.inconclusive = report.inconclusive.size();
+    figures_.verdicts.clear();
+    for (const Verdict& verdict : report.verdicts) ++figures_.verdicts[ComponentName(verdict.component)];
     judged_ = changes;
     signs_judged_ = signs;
     verdicts_ = report.verdicts.size();
@@ -117,6 +130,7 @@ class Judge {
 
   bool up_to_date(uint64_t changes) const { return judged_ == changes; }
   size_t verdicts() const { return verdicts_; }
+  const JudgingFigures& figures() const { return figures_; }
 
  private:
   Correlator& correlator_;
@@ -127,6 +141,7 @@ class Judge {
   Clock::time_point sign_at_{};
   uint64_t judged_ = 0;
   size_t verdicts_ = 0;
+  JudgingFigures figures_;
   Clock::time_point changed_at_ = Clock::now();
   Clock::time_point judged_at_ = Clock::now();
   Clock::time_point not_before_{};
@@ -235,9 +250,38 @@ void RaiseDescriptorLimit() {
   (void)setrlimit(RLIMIT_NOFILE, &files);
 }
 
+// Null: not wanted. Error: the port cannot be had.
+Result<std::unique_ptr<CollectorMetrics>> OpenMetrics(const CollectorArguments& arguments,
+                                                      const Teller& teller) {
+  if (arguments.metrics.empty()) return std::unique_ptr<CollectorMetrics>();
+  Result<std::unique_ptr<CollectorMetrics>> metrics =
+      CollectorMetrics::Open(arguments.metrics, arguments.data);
+  if (!metrics) return Error{"--metrics: " + metrics.error()};
+  teller.Say("metrics at http://" + (*metrics)->address() + "/metrics");
+  return metrics;
+}
+
+// While it lives, a query service has its figures at the port.
+class ServiceShown {
+ public:
+  ServiceShown(CollectorMetrics* metrics, const QueryService* service) : metrics_(metrics) {
+    if (metrics_ != nullptr) metrics_->Answers(service);
+  }
+  ~ServiceShown() {
+    if (metrics_ != nullptr) metrics_->Answers(nullptr);
+  }
+
+ private:
+  CollectorMetrics* const metrics_;
+};
+
 int RunCollector(const CollectorArguments& arguments) {
   // First of all: reading a large database back takes a while, and a signal then must end it cleanly too.
   InstallSignalHandlers();
+  Teller teller(arguments);
+  const Result<std::unique_ptr<CollectorMetrics>> port = OpenMetrics(arguments, teller);
+  if (!port) return Fail(port.error());
+  CollectorMetrics* const metrics = port->get();
   std::error_code created;
   std::filesystem::create_directories(arguments.data, created);
   if (created) return Fail("--data '" + arguments.data + "': " + created.message());
@@ -265,7 +309,6 @@ int RunCollector(const CollectorArguments& arguments) {
   Receiver& receiver = **opened;
   RaiseDescriptorLimit();
 
-  Teller teller(arguments);
   teller.Notices(**store);
   teller.Say("listening on " + receiver.address() + ", writing " + arguments.data);
   if (options.key) {
@@ -277,30 +320,27 @@ int RunCollector(const CollectorArguments& arguments) {
   if (feed.changes() != 0) teller.Say(std::to_string(feed.changes()) + " calls are there already");
   const Result<std::unique_ptr<QueryService>> service = StartService(arguments, path, teller);
   if (!service) return Fail(service.error());
-  std::unique_ptr<CollectorMetrics> metrics;
-  if (!arguments.metrics.empty()) {
-    Result<std::unique_ptr<CollectorMetrics>> port =
-        CollectorMetrics::Open(arguments.metrics, service->get());
-    if (!port) return Fail("--metrics: " + port.error());
-    metrics = std::move(*port);
-    teller.Say("metrics at http://" + metrics->address() + "/metrics");
-  }
+  const ServiceShown shown(metrics, service->get());
+  if (metrics != nullptr) metrics->NotReady("");
   Judge judge(correlator, **store);
   while (stop_signal == 0) {
     receiver.Poll(100);
     (*store)->Maintain();
     teller.Notices(**store);
-    std::string problem = receiver.store_error();
-    if (judge.Due(feed.changes())) {
-      const Status judged = judge.Run(feed.changes());
-      if (!judged.ok()) problem = judged.error();
-    }
+    // What the disk said to a report holds until it takes one.
+    if (judge.Due(feed.changes())) (void)judge.Run(feed.changes());
+    const std::string problem =
+        receiver.store_error().empty() ? judge.figures().error : receiver.store_error();
     teller.Notices(receiver.TakeNotices());
     teller.Problem(problem);
     teller.Verdicts(judge.verdicts());
     teller.Finished(receiver.stats());
-    if (metrics != nullptr && metrics->Due()) metrics->Publish({receiver.stats(), judge.verdicts(), problem});
+    if (metrics != nullptr && metrics->Due()) {
+      metrics->Publish({receiver.stats(), receiver.sessions(), (*store)->Size(), receiver.store_error(),
+                        judge.figures(), correlator.held(), correlator.held_connections()});
+    }
   }
+  if (metrics != nullptr) metrics->NotReady("the collector ends; agents are not heard any more");
   teller.Say(stop_signal == SIGINT ? "interrupted, finishing" : "terminated, finishing");
   // What has arrived is still taken; what has not will be sent to the next collector.
   for (int i = 0; i < 10 && receiver.Poll(0, 500); ++i) {
