@@ -11,7 +11,9 @@
 #include <cstring>
 #include <filesystem>
 #include <memory>
+#include <source_location>
 #include <string>
+#include <vector>
 
 #include <CLI/CLI.hpp>
 
@@ -25,6 +27,7 @@
 #include "collector/receive/curve_pair.h"
 #include "collector/receive/receiver.h"
 #include "collector/store/store.h"
+#include "common/log.h"
 #include "common/version.h"
 
 namespace keytrail {
@@ -70,15 +73,19 @@ struct CollectorArguments {
   ServiceTls query_tls;
   std::string metrics;
   bool query_given = false;
-  bool quiet = false;
-  bool verbose = false;
+  std::string log_level = "info";
   Graces graces;
   FolderOptions keep;
 };
 
-int Fail(const std::string& message) {
-  std::fprintf(stderr, "keytrail-collector: %s\n", message.c_str());
+int Fail(const std::string& message, std::source_location where = std::source_location::current()) {
+  Log(LogLevel::kError, message, {}, where);
   return kExitFailed;
+}
+
+int WrongUsage(const std::string& message) {
+  std::fprintf(stderr, "keytrail-collector: %s\n", message.c_str());
+  return kExitUsage;
 }
 
 // Judges what has arrived and writes the report, not too often.
@@ -150,42 +157,41 @@ class Judge {
 // Tells people what changes, once each.
 class Teller {
  public:
-  Teller(const CollectorArguments& arguments) : quiet_(arguments.quiet), verbose_(arguments.verbose) {}
+  Teller(const CollectorArguments& arguments) : verbose_(arguments.log_level == "debug") {}
 
-  void Say(const std::string& text) const {
-    if (!quiet_) std::fprintf(stderr, "keytrail-collector: %s\n", text.c_str());
+  void Say(const std::string& text, const std::vector<LogField>& fields = {},
+           std::source_location where = std::source_location::current()) const {
+    Log(LogLevel::kInfo, text, fields, where);
   }
-  // Problems are told also with -q.
+  // Problems are told also with -q, and so is their end.
   void Problem(const std::string& now) {
     if (now == problem_) return;
-    std::fprintf(stderr, "keytrail-collector: %s\n", now.empty() ? "writing again" : now.c_str());
+    now.empty() ? Log(LogLevel::kWarn, "writing again") : Log(LogLevel::kError, now);
     problem_ = now;
   }
   // Files that were dropped or set aside: also with -q.
   void Notices(Store& store) const {
-    for (const std::string& notice : store.TakeNotices()) {
-      std::fprintf(stderr, "keytrail-collector: %s\n", notice.c_str());
-    }
+    for (const std::string& notice : store.TakeNotices()) Log(LogLevel::kWarn, notice);
   }
   void Verdicts(size_t count) {
     if (count == verdicts_) return;
     verdicts_ = count;
-    Say(std::to_string(count) + (count == 1 ? " verdict so far" : " verdicts so far"));
+    Say(std::to_string(count) + (count == 1 ? " verdict so far" : " verdicts so far"),
+        {{"verdicts", std::to_string(count)}});
   }
   void Finished(const ReceiverStats& stats) {
     if (stats.agents_finished == finished_) return;
     finished_ = stats.agents_finished;
-    if (verbose_) {
-      Say(std::to_string(finished_) + " agents done, " + std::to_string(stats.calls) + " calls stored");
-    }
+    Log(LogLevel::kDebug,
+        std::to_string(finished_) + " agents done, " + std::to_string(stats.calls) + " calls stored");
   }
   // Refused peers, and what became of the keys: problems, as it were.
   void Notices(const std::vector<std::string>& notices) const {
-    for (const std::string& notice : notices)
-      std::fprintf(stderr, "keytrail-collector: %s\n", notice.c_str());
+    for (const std::string& notice : notices) Log(LogLevel::kWarn, notice);
   }
   void Summary(const ReceiverStats& stats) const {
-    Say("stored " + std::to_string(stats.calls) + " calls in " + std::to_string(stats.batches) + " batches");
+    Say("stored " + std::to_string(stats.calls) + " calls in " + std::to_string(stats.batches) + " batches",
+        {{"calls", std::to_string(stats.calls)}, {"batches", std::to_string(stats.batches)}});
     const uint64_t refused = stats.malformed + stats.wrong_version + stats.corrupt + stats.unavailable;
     if (refused == 0 && !verbose_) return;
     Say("refused: " + std::to_string(stats.malformed) + " malformed messages, " +
@@ -208,7 +214,6 @@ class Teller {
   }
 
  private:
-  bool quiet_;
   bool verbose_;
   std::string problem_;
   size_t verdicts_ = 0;
@@ -310,7 +315,8 @@ int RunCollector(const CollectorArguments& arguments) {
   RaiseDescriptorLimit();
 
   teller.Notices(**store);
-  teller.Say("listening on " + receiver.address() + ", writing " + arguments.data);
+  teller.Say("listening on " + receiver.address() + ", writing " + arguments.data,
+             {{"address", receiver.address()}, {"data", arguments.data}});
   if (options.key) {
     const size_t admitted = receiver.admitted_keys();
     teller.Say("its public key is " + options.key->public_key.key + " ('" + options.key->public_key.name +
@@ -400,8 +406,18 @@ int Main(int argc, char** argv) {
       ->check(OperationsAddressProblem);
   AddKeepOptions(app, arguments.keep);
   AddGraceOption(app, arguments.graces);
-  auto* quiet = app.add_flag("-q,--quiet", arguments.quiet, "Say nothing but problems");
-  app.add_flag("-v,--verbose", arguments.verbose, "Say more")->excludes(quiet);
+  auto* level = app.add_option("--log-level", arguments.log_level,
+                               "What is logged on standard error: debug, info, warn, error")
+                    ->type_name("LEVEL")
+                    ->check(CLI::IsMember({"debug", "info", "warn", "error"}))
+                    ->capture_default_str();
+  bool quiet_given = false;
+  bool verbose_given = false;
+  auto* quiet =
+      app.add_flag("-q,--quiet", quiet_given, "Log nothing but problems: --log-level warn")->excludes(level);
+  app.add_flag("-v,--verbose", verbose_given, "Log more: --log-level debug")
+      ->excludes(quiet)
+      ->excludes(level);
   app.set_version_flag("--version", std::string("keytrail-collector ") + kVersion);
   app.footer(
       "SIGINT and SIGTERM: finish and end.\n"
@@ -411,18 +427,19 @@ int Main(int argc, char** argv) {
   } catch (const CLI::ParseError& e) {
     return app.exit(e) == 0 ? kExitDone : kExitUsage;
   }
+  if (quiet_given) arguments.log_level = "warn";
+  if (verbose_given) arguments.log_level = "debug";
+  SetLogLevel(*ParseLogLevel(arguments.log_level));
   const Status address = CheckListenAddress(arguments.listen, !arguments.key_file.empty());
   if (!address.ok()) {
-    Fail("--listen: " + address.error());
-    return kExitUsage;
+    return WrongUsage("--listen: " + address.error());
   }
   arguments.query_given = query->count() != 0;
   const Status query_address = arguments.query == "none"
                                    ? Status(Done{})
                                    : CheckQueryAddress(arguments.query, arguments.query_tls.given());
   if (!query_address.ok()) {
-    Fail("--query: " + query_address.error());
-    return kExitUsage;
+    return WrongUsage("--query: " + query_address.error());
   }
   return RunCollector(arguments);
 }
