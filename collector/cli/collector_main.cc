@@ -329,16 +329,17 @@ int RunCollector(const CollectorArguments& arguments) {
   const ServiceShown shown(metrics, service->get());
   if (metrics != nullptr) metrics->NotReady("");
   Judge judge(correlator, **store);
+  // What the disk said to a report holds until it takes one.
+  const auto problem = [&] {
+    return receiver.store_error().empty() ? judge.figures().error : receiver.store_error();
+  };
   while (stop_signal == 0) {
     receiver.Poll(100);
     (*store)->Maintain();
     teller.Notices(**store);
-    // What the disk said to a report holds until it takes one.
     if (judge.Due(feed.changes())) (void)judge.Run(feed.changes());
-    const std::string problem =
-        receiver.store_error().empty() ? judge.figures().error : receiver.store_error();
     teller.Notices(receiver.TakeNotices());
-    teller.Problem(problem);
+    teller.Problem(problem());
     teller.Verdicts(judge.verdicts());
     teller.Finished(receiver.stats());
     if (metrics != nullptr && metrics->Due()) {
@@ -355,6 +356,7 @@ int RunCollector(const CollectorArguments& arguments) {
     const Status judged = judge.Run(feed.changes());
     if (!judged.ok()) return Fail(judged.error());
   }
+  teller.Problem(problem());
   teller.Verdicts(judge.verdicts());
   teller.Notices(receiver.TakeNotices());
   teller.Summary(receiver.stats());
