@@ -8,6 +8,7 @@
 #include <memory>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include <CLI/CLI.hpp>
 
@@ -18,6 +19,7 @@
 #include "agent/ship/redacting_sink.h"
 #include "agent/ship/shipper.h"
 #include "agent/ship/text_output.h"
+#include "common/confinement.h"
 #include "common/key_token.h"
 #include "common/limits.h"
 #include "common/version.h"
@@ -47,6 +49,7 @@ struct AgentArguments {
   std::string redact = "off";
   std::string redact_secret;
   std::string spool;
+  std::string user;
   std::string wait;
   uint64_t spool_bytes = limits::kDefaultSpoolBytes;
   int64_t wait_ns = 0;
@@ -177,6 +180,11 @@ void DescribeArguments(CLI::App& app, AgentArguments& arguments) {
          "answer, then 60s)")
       ->type_name("TIME")
       ->needs(collector);
+  app.add_option("--user", arguments.user,
+                 "Who to run as once the device and all files are open; root becomes 'keytrail' or else\n"
+                 "'nobody' if it is not given. 'root' stays root, without its capabilities")
+      ->type_name("USER")
+      ->envname("KEYTRAIL_USER");
   app.add_option(
          "--cpu-limit", arguments.cpu_limit,
          "Percent of one core that a live capture may use. Above it for 2 s it reads less, step by step\n"
@@ -298,9 +306,27 @@ int FinishShipping(Shipper& shipper) {
   return kExitIncomplete;
 }
 
+// Everything that needs rights is open: nothing that comes in over the network is read before this.
+Status GiveUpRights(const AgentArguments& arguments) {
+  const Result<Account> account = AccountToBecome(arguments.user);
+  if (!account) return Error{"--user: " + account.error()};
+  std::vector<Writable> writable;
+  if (!arguments.spool.empty()) {
+    const Status made = MakeFolderFor(arguments.spool, *account);
+    if (!made.ok()) return Error{"--spool: " + made.error()};
+    writable.push_back({arguments.spool});
+  }
+  const Result<Confined> confined = Confine(*account, writable);
+  if (!confined) return Error{confined.error()};
+  if (arguments.verbose) std::fprintf(stderr, "keytrail-agent: %s\n", confined->description.c_str());
+  return Done{};
+}
+
 int Drain(const AgentArguments& arguments) {
   const Result<ShipperOptions> options = OptionsOf(arguments);
   if (!options) return Fail(options.error());
+  const Status confined = GiveUpRights(arguments);
+  if (!confined.ok()) return Fail(confined.error());
   Result<std::unique_ptr<Shipper>> shipper = Shipper::Start(*options);
   if (!shipper) return Fail(shipper.error());
   const int status = FinishShipping(**shipper);
@@ -322,6 +348,19 @@ int RunAgent(const AgentArguments& arguments) {
     packet_writer = std::move(*created);
   }
 
+  RedactSecret secret;
+  const bool redacts = arguments.redact == "on";
+  if (redacts) {
+    const Result<RedactSecret> read = ReadRedactSecretFile(arguments.redact_secret);
+    if (!read) return Fail("--redact-secret: " + read.error());
+    secret = *read;
+  }
+  const bool shipping = !arguments.collector.empty();
+  const Result<ShipperOptions> ship = OptionsOf(arguments);
+  if (!ship) return Fail(ship.error());
+  const Status confined = GiveUpRights(arguments);
+  if (!confined.ok()) return Fail(confined.error());
+
   LineWriter out(stdout);
   std::unique_ptr<Shipper> shipper;
   std::unique_ptr<CallSink> sink;
@@ -329,10 +368,7 @@ int RunAgent(const AgentArguments& arguments) {
   options.max_packets = arguments.count;
   options.duration_ns = arguments.duration_ns;
   options.grpc.all = arguments.all;
-  const bool shipping = !arguments.collector.empty();
   if (shipping) {
-    const Result<ShipperOptions> ship = OptionsOf(arguments);
-    if (!ship) return Fail(ship.error());
     Result<std::unique_ptr<Shipper>> started = Shipper::Start(*ship);
     if (!started) return Fail(started.error());
     shipper = std::move(*started);
@@ -350,11 +386,7 @@ int RunAgent(const AgentArguments& arguments) {
   }
 
   std::unique_ptr<RedactingSink> redacting;
-  if (arguments.redact == "on") {
-    const Result<RedactSecret> secret = ReadRedactSecretFile(arguments.redact_secret);
-    if (!secret) return Fail("--redact-secret: " + secret.error());
-    redacting = std::make_unique<RedactingSink>(*secret, *sink);
-  }
+  if (redacts) redacting = std::make_unique<RedactingSink>(secret, *sink);
   CallSink& end = redacting != nullptr ? static_cast<CallSink&>(*redacting) : *sink;
   AgentPipeline pipeline(std::move(*source), **schema, options, end, packet_writer.get());
   SelfRestraint restraint(

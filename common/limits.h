@@ -192,6 +192,10 @@ inline constexpr int64_t kMaxBatchAgeNs = 200'000'000;
 // receive -------------------------------------------------------------------------------------------------
 // Agents with an open session; hundreds of hosts are expected, the rest is room for reconnects.
 inline constexpr size_t kMaxSessions = 4096;
+// --agent-quota, calls a second: at the least, 16 batches that were under way already are earned before an
+// agent takes their silence for a dead collector (60 s).
+inline constexpr uint64_t kMinAgentQuota = 1000;
+inline constexpr uint64_t kMaxAgentQuota = 100'000'000;
 // Texts of a Hello: a path (PATH_MAX) with a few words.
 inline constexpr size_t kMaxHelloTextBytes = 4096 + 256;
 // Of a peer that has not said Hello nothing larger is parsed: a Hello has five texts and some numbers.

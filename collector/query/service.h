@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "collector/query/answer_source.h"
@@ -24,10 +25,21 @@ struct ServiceTls {
   bool given() const { return !certificate.empty(); }
 };
 
+// The same, read: a program that gives up its rights reads them before.
+struct ServicePem {
+  std::string certificate;
+  std::string key;
+  std::string client_ca;
+};
+
+// Empty without TLS. Error: the option, the file, what is wrong with it, how to mend it.
+Result<ServicePem> ReadServicePem(const ServiceTls& tls);
+
 struct QueryServiceOptions {
   std::string address;  // HOST:PORT (PORT 0: any; of this host without TLS), or unix:PATH
   ServiceTls tls;
-  std::string database;  // there already
+  std::optional<ServicePem> pem;  // of `tls`; if not given, Start() reads it
+  std::string database;           // there already
   size_t running = limits::kMaxQueriesRunning;
   size_t waiting = limits::kMaxQueriesWaiting;
   size_t watchers = limits::kMaxWatchers;

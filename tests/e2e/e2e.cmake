@@ -58,6 +58,7 @@ if(TARGET keytrail-collector)
   keytrail_e2e(live_verdict)
   keytrail_e2e(restraint)
   keytrail_e2e(keys)
+  keytrail_e2e(privileges)
   keytrail_e2e(redact)
   if(NOT KEYTRAIL_SANITIZE)  # a sanitizer wants to be preloaded first
     keytrail_e2e(adversity)
