@@ -185,7 +185,7 @@ void ShipSession::OnMessage(int64_t now_ns, Bytes bytes) {
     case protocol::Envelope::kAck:
       // Before the welcome it is about the epoch that this connection shipped before.
       if (!welcomed_) return;
-      if (envelope.ack().credit() != 0) credit_ = envelope.ack().credit();
+      credit_ = envelope.ack().credit();
       AcknowledgeUpTo(now_ns, envelope.ack().sequence());
       return;
     case protocol::Envelope::kBye:

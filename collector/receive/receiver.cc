@@ -6,6 +6,7 @@
 #include <set>
 #include <unordered_map>
 
+#include "collector/receive/quota.h"
 #include "collector/receive/zmq_router.h"
 #include "common/crc32c.h"
 #include "common/flow_key.h"
@@ -75,13 +76,15 @@ Status CheckListenAddress(const std::string& listen, bool with_keys) {
 }
 
 struct Receiver::State {
-  State(Store& s, ReceiveObserver& o) : store(s), observer(o) {}
+  State(Store& s, ReceiveObserver& o, uint64_t agent_quota) : store(s), observer(o), quota(agent_quota) {}
 
   // An agent behind one connection of the socket.
   struct Session {
     uint32_t agent = 0;
     int64_t heard_ns = 0;
-    std::string key;  // that its agent proved to have; empty without keys
+    std::string key;     // that its agent proved to have; empty without keys
+    std::string name;    // the agent_key of its Hello
+    bool waits = false;  // was given no credit, and is in `waiting`
   };
 
   Store& store;
@@ -93,6 +96,10 @@ struct Receiver::State {
   std::map<uint32_t, uint64_t> committed;             // last sequence by agent; sessions share it
   std::map<uint32_t, std::string> spoken_for;         // the key of each agent's start, once it said Hello
   std::set<uint32_t> finished;
+  Quota quota;
+  std::vector<std::string> waiting;              // identities of sessions without credit
+  std::map<std::string, int64_t> told_quota_ns;  // by agent_key
+  std::vector<std::string> notices;
   ReceiverStats stats;
   std::string store_error;
 
@@ -117,7 +124,9 @@ struct Receiver::State {
   void Reply(const std::string& identity, const protocol::Envelope& envelope) {
     router->Send(AsBytes(identity), envelope.SerializeAsString());
   }
-  void Acknowledge(const std::string& identity, uint32_t agent);
+  void Acknowledge(const std::string& identity, Session& session);
+  uint32_t CreditOf(const std::string& identity, Session& session);
+  void GiveCredit();
   void Refuse(const std::string& identity, protocol::Refusal::Code code, const std::string& text,
               uint64_t expected = 0);
 };
@@ -133,10 +142,40 @@ void Receiver::State::Refuse(const std::string& identity, protocol::Refusal::Cod
   Reply(identity, out);
 }
 
-void Receiver::State::Acknowledge(const std::string& identity, uint32_t agent) {
+// None for an agent beyond its quota; GiveCredit() gives it later.
+uint32_t Receiver::State::CreditOf(const std::string& identity, Session& session) {
+  const int64_t now = SteadyNs();
+  if (quota.Within(session.name, now)) return credit;
+  if (!session.waits) {
+    session.waits = true;
+    waiting.push_back(identity);
+    ++stats.over_quota;
+    if (told_quota_ns.size() >= limits::kMaxSessions) told_quota_ns.clear();
+    const auto [told, first] = told_quota_ns.try_emplace(session.name, now);
+    if (first || now - told->second >= limits::kNoticeEveryNs) {
+      told->second = now;
+      notices.push_back("agent '" + session.name +
+                        "' is beyond its quota and waits (--agent-quota; told once in 10 s)");
+    }
+  }
+  return 0;
+}
+
+void Receiver::State::GiveCredit() {
+  std::erase_if(waiting, [&](const std::string& identity) {
+    const auto found = sessions.find(identity);
+    if (found == sessions.end() || !found->second.waits) return true;
+    if (!quota.Within(found->second.name, SteadyNs())) return false;
+    found->second.waits = false;
+    Acknowledge(identity, found->second);
+    return true;
+  });
+}
+
+void Receiver::State::Acknowledge(const std::string& identity, Session& session) {
   protocol::Envelope out;
-  out.mutable_ack()->set_sequence(committed[agent]);
-  out.mutable_ack()->set_credit(credit);
+  out.mutable_ack()->set_sequence(committed[session.agent]);
+  out.mutable_ack()->set_credit(CreditOf(identity, session));
   Reply(identity, out);
 }
 
@@ -279,14 +318,17 @@ void Receiver::State::OnHello(const std::string& identity, const protocol::Hello
     ++stats.unavailable;
     return Refuse(identity, protocol::Refusal::UNAVAILABLE, store_error);
   }
-  sessions[identity] = Session{row->id, SteadyNs(), router->sender_key()};
+  // A Hello of a session that waits finds it waiting still.
+  Session& session = sessions[identity];
+  const bool waits = session.waits;
+  session = Session{row->id, SteadyNs(), router->sender_key(), agent.agent_key, waits};
   if (Door* door = router->door()) door->Welcomed(router->sender_fd());
   protocol::Envelope out;
   protocol::Welcome& welcome = *out.mutable_welcome();
   welcome.set_protocol_version(kProtocolVersion);
   welcome.set_epoch(hello.epoch());
   welcome.set_last_committed(committed[row->id]);
-  welcome.set_credit(credit);
+  welcome.set_credit(CreditOf(identity, session));
   Reply(identity, out);
 }
 
@@ -355,7 +397,7 @@ void Receiver::State::OnBatch(const std::string& identity, Session& session, con
   }
   if (batch.sequence() <= last) {
     ++stats.batches_repeated;
-    return Acknowledge(identity, agent);
+    return Acknowledge(identity, session);
   }
   if (batch.sequence() > last + 1) {
     ++stats.out_of_order;
@@ -373,7 +415,8 @@ void Receiver::State::OnBatch(const std::string& identity, Session& session, con
   const Outcome outcome = why.empty() ? StoreBatch(agent, batch, why) : Outcome::kDamaged;
   switch (outcome) {
     case Outcome::kStored:
-      return Acknowledge(identity, agent);
+      quota.Spend(session.name, batch.records(), SteadyNs());
+      return Acknowledge(identity, session);
     case Outcome::kDamaged:
       ++stats.corrupt;
       return Refuse(identity, protocol::Refusal::CORRUPT,
@@ -420,7 +463,7 @@ Result<std::unique_ptr<Receiver>> Receiver::Open(const ReceiverOptions& options,
       ZmqRouter::Bind(address, options.zmq_context, with_keys ? &*options.key : nullptr, admitted.get());
   if (!router) return Error{router.error()};
   std::unique_ptr<Receiver> receiver(new Receiver);
-  receiver->state_ = std::make_unique<State>(store, observer);
+  receiver->state_ = std::make_unique<State>(store, observer, options.agent_quota);
   receiver->state_->admitted = std::move(admitted);
   receiver->state_->router = std::move(*router);
   receiver->state_->credit = options.credit;
@@ -442,8 +485,12 @@ size_t Receiver::admitted_keys() const {
   return state_->admitted == nullptr ? 0 : state_->admitted->admitted();
 }
 std::vector<std::string> Receiver::TakeNotices() {
-  Door* door = state_->router->door();
-  return door == nullptr ? std::vector<std::string>() : door->TakeNotices();
+  std::vector<std::string> notices = std::move(state_->notices);
+  state_->notices.clear();
+  if (Door* door = state_->router->door()) {
+    for (std::string& notice : door->TakeNotices()) notices.push_back(std::move(notice));
+  }
+  return notices;
 }
 const std::string& Receiver::store_error() const {
   return state_->store_error;
@@ -452,6 +499,7 @@ const std::string& Receiver::store_error() const {
 bool Receiver::Poll(int timeout_ms, int busy_ms) {
   State& s = *state_;
   s.router->Wait(timeout_ms);
+  s.GiveCredit();
   const int64_t until = SteadyNs() + int64_t{busy_ms} * 1'000'000;
   bool handled = false;
   do {
