@@ -30,6 +30,8 @@ constexpr int64_t kSecondNs = 1'000'000'000;
 constexpr uint64_t kLeastCallBytes = 16;
 // How often the ages of windows are written down, for the next start.
 constexpr int64_t kSaveAgesNs = 60 * kSecondNs;
+// Times that the oldest window is tried to be dropped while the disk fails; about one a second.
+constexpr int kDropTries = 30;
 
 // A host that sleeps grows older, too.
 int64_t SinceTheHostStarted() {
@@ -755,10 +757,14 @@ void Folder::DropOldest(const std::string& reason) {
   } else {
     code = sqlite3_errcode(catalogue());
   }
-  if (!kept && (code & 0xFF) != SQLITE_FULL && (code & 0xFF) != SQLITE_CORRUPT &&
-      (code & 0xFF) != SQLITE_NOTADB && (code & 0xFF) != SQLITE_IOERR && (code & 0xFF) != SQLITE_CANTOPEN) {
-    return;  // tried again when it is looked at next
+  if (!kept) {
+    const int kind = code & 0xFF;
+    const bool never = kind == SQLITE_FULL || kind == SQLITE_CORRUPT || kind == SQLITE_NOTADB;
+    // A disk that fails may come back, and what verdicts refer to is worth half a minute's wait.
+    const bool disk = kind == SQLITE_IOERR || kind == SQLITE_CANTOPEN;
+    if (!never && !(disk && ++drop_failures_ >= kDropTries)) return;  // again when it is looked at next
   }
+  drop_failures_ = 0;
   RemoveFiles(path);
   // On a full disk there is room for this only now.
   if (!kept) (void)Tell(window, "dropped", reason + "; nothing of it could be kept", 0);
