@@ -269,6 +269,10 @@ inline constexpr size_t kMaxWatchers = 128;
 inline constexpr int kMaxServiceThreads = 512;
 // A request is a statement and its parameters.
 inline constexpr int kMaxServiceRequestBytes = 1 << 20;
+// Each connection costs a descriptor: one that has not said in this time what HTTP/2 and TLS begin with, or that
+// asks nothing for so long, ends. Clients that come back do so by themselves.
+inline constexpr int kMaxQueryHandshakeMs = 10'000;
+inline constexpr int kMaxQueryIdleMs = 60'000;
 // Rows are gathered up to this size before they are sent.
 inline constexpr size_t kMaxAnswerChunkBytes = 64u << 10;
 // A log (WAL) of this size is folded into the database while no query reads: as long as one does, whenever it

@@ -118,6 +118,8 @@ Status QueryService::State::Listen() {
   builder.RegisterService(&rpc);
   // Two collectors at one port would each get some of the clients.
   builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
+  builder.AddChannelArgument(GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS, options.handshake_ms);
+  builder.AddChannelArgument(GRPC_ARG_MAX_CONNECTION_IDLE_MS, options.idle_ms);
   builder.SetMaxReceiveMessageSize(limits::kMaxServiceRequestBytes);
   grpc::ResourceQuota quota("queries");
   quota.SetMaxThreads(options.threads);

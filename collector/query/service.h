@@ -46,6 +46,8 @@ struct QueryServiceOptions {
   uint64_t max_rows = limits::kMaxQueryRows;
   int64_t max_time_ns = limits::kMaxQueryTimeNs;
   int threads = limits::kMaxServiceThreads;
+  int handshake_ms = limits::kMaxQueryHandshakeMs;
+  int idle_ms = limits::kMaxQueryIdleMs;
   uint64_t max_log_bytes = limits::kMaxLogBytes;
   // How long queries that run may go on when the log is too large.
   int64_t log_patience_ns = 10'000'000'000;
