@@ -125,8 +125,9 @@ void DescribeArguments(CLI::App& app, AgentArguments& arguments) {
       ->check(CLI::IsMember({"tidb", "hex"}))
       ->type_name("FORM");
   app.add_option("--redact", arguments.redact,
-                 "'off', or 'on': keys leave as tokens that keep their order, texts and values not at all")
-      ->check(CLI::IsMember({"off", "on"}))
+                 "'off', 'on': keys leave as tokens that keep their order, texts and values not at all, or\n"
+                 "'marker': what is printed has keys and texts between marks, for keytrail keys strip")
+      ->check(CLI::IsMember({"off", "on", "marker"}))
       ->type_name("MODE");
   app.add_option("--redact-secret", arguments.redact_secret,
                  "The secret of the tokens, the same file on all hosts (keytrail keys secret)")
@@ -330,6 +331,7 @@ int RunAgent(const AgentArguments& arguments) {
   options.duration_ns = arguments.duration_ns;
   options.grpc.all = arguments.all;
   const bool shipping = !arguments.collector.empty();
+  const bool marks = arguments.redact == "marker";
   if (shipping) {
     const Result<ShipperOptions> ship = OptionsOf(arguments);
     if (!ship) return Fail(ship.error());
@@ -341,12 +343,12 @@ int RunAgent(const AgentArguments& arguments) {
     sink = std::make_unique<NullOutput>();
   } else if (arguments.json) {
     options.grpc.keep_messages = arguments.full || arguments.raw;
-    sink = std::make_unique<JsonOutput>(**schema, JsonOptions{arguments.full, arguments.raw}, out);
+    sink = std::make_unique<JsonOutput>(**schema, JsonOptions{arguments.full, arguments.raw, marks}, out);
   } else {
     options.grpc.wants_messages = true;
     options.grpc.full_text = arguments.full || arguments.raw;
     sink = std::make_unique<TextOutput>(
-        **schema, TextOptions{arguments.full, arguments.raw, arguments.keys == "hex"}, out);
+        **schema, TextOptions{arguments.full, arguments.raw, arguments.keys == "hex", marks}, out);
   }
 
   std::unique_ptr<RedactingSink> redacting;
@@ -426,6 +428,11 @@ int Main(int argc, char** argv) {
   }
   if (!redacts && !arguments.redact_secret.empty()) {
     return WrongUsage("--redact-secret says nothing without --redact on");
+  }
+  if (arguments.redact == "marker" && !arguments.collector.empty()) {
+    return WrongUsage(
+        "--redact marker marks what is printed; records for a collector carry keys as they are, so take on "
+        "or off with --collector");
   }
   if (redacts && arguments.drain) {
     return WrongUsage("--drain ships what the spool has as it is; --redact on was for the run that wrote it");

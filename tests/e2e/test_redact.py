@@ -131,6 +131,12 @@ def essence(report):
     }
 
 
+def raw(arguments, given=b""):
+    """As harness.run, with bytes."""
+    return subprocess.run(arguments, input=given, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=300,
+                          env=dict(os.environ, TZ="UTC"))
+
+
 class Redact(harness.ProgramTest):
     def secret(self, name):
         path = os.path.join(self.scratch, name)
@@ -240,11 +246,56 @@ class Redact(harness.ProgramTest):
         again = harness.run([harness.program("keytrail"), "keys", "secret", secret])
         self.assertEqual(again.returncode, harness.FAILED, "a secret is never written over")
 
+    def test_marks_and_without_them(self):
+        """--redact marker: without the marks what is printed is as ever, without the marked texts no key is left."""
+        agent, keytrail = harness.program("keytrail-agent"), harness.program("keytrail")
+        for name in SOME if ALL else SOME[:1]:
+            scenario = next(s for s in harness.scenarios() if s.name == name and not s.large)
+            keys, values = self.needles(scenario)
+            seen = dict.fromkeys(("text", "hex", "json", "full", "json full"), 0)
+            marked_texts = 0
+            for host in harness.HOSTS:
+                path = harness.capture(scenario, host)
+                for form, options in (("text", []), ("hex", ["--keys", "hex"]), ("json", ["--json"]),
+                                      ("full", ["--full"]), ("json full", ["--json", "--full"])):
+                    plain = raw([agent, "-r", path, *options]).stdout
+                    marked = raw([agent, "-r", path, *options, "--redact", "marker"]).stdout
+                    left = raw([keytrail, "keys", "strip", "--unmark"], marked)
+                    self.assertEqual(left.returncode, harness.DONE, left.stderr)
+                    self.assertEqual(left.stdout, plain, (name, host, form))
+                    file = os.path.join(self.scratch, "marked")
+                    with open(file, "wb") as handle:
+                        handle.write(marked)
+                    stripped = raw([keytrail, "keys", "strip", file])
+                    self.assertEqual(stripped.returncode, harness.DONE, stripped.stderr)
+                    for needle in keys | values:
+                        self.assertFalse(needle in stripped.stdout, (name, host, form, needle))
+                    self.assertFalse("‹".encode() in stripped.stdout or b'value: "' in stripped.stdout, (name, host, form))
+                    if form.startswith("json"):
+                        for line in stripped.stdout.splitlines():
+                            json.loads(line)
+                    self.assertEqual(stripped.stdout.count(b"\n"), plain.count(b"\n"))
+                    seen[form] += sum(needle in plain for needle in keys)
+                    marked_texts += marked.count("‹".encode())
+            for form, count in seen.items():
+                self.assertGreater(count, 0, form)
+            print(f"{name}: {marked_texts} texts marked; of {len(keys)} forms of keys none left (unmarked: {seen})", flush=True)
+
+    def test_a_marked_file_that_was_cut(self):
+        marked = "key=‹7480› text=‹74".encode()
+        done = raw([harness.program("keytrail"), "keys", "strip"], marked)
+        self.assertEqual((done.returncode, done.stdout), (harness.INCOMPLETE, b"key=? text=?"))
+        gone = harness.run([harness.program("keytrail"), "keys", "strip", os.path.join(self.scratch, "none")])
+        self.assertEqual(gone.returncode, harness.FAILED)
+        self.assertIn("none", gone.stderr)
+
     def test_what_is_refused(self):
         agent, path = harness.program("keytrail-agent"), harness.capture(harness.scenarios()[0], "tidb1")
         secret = self.secret("secret")
         for options in (["--redact", "on"], ["--redact", "on", "--redact-secret", secret, "--full"],
-                        ["--redact", "on", "--redact-secret", secret, "--raw"], ["--redact-secret", secret]):
+                        ["--redact", "on", "--redact-secret", secret, "--raw"], ["--redact-secret", secret],
+                        ["--redact", "marker", "--redact-secret", secret],
+                        ["--redact", "marker", "--collector", "127.0.0.1:1"]):
             self.assertEqual(harness.run([agent, "-r", path, *options]).returncode, harness.USAGE, options)
         drain = harness.run([agent, "--drain", "--spool", self.scratch, "--collector", f"ipc://{self.scratch}/nobody",
                              "--wait", "1s", "--redact", "on", "--redact-secret", secret])

@@ -1,2 +1,3 @@
 keytrail_test(key_codec_test SOURCES unit/common/key_codec_test.cc DEPENDS common)
 keytrail_test(key_token_test SOURCES unit/common/key_token_test.cc DEPENDS common)
+keytrail_test(redact_marks_test SOURCES unit/common/redact_marks_test.cc DEPENDS common)
