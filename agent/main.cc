@@ -6,6 +6,7 @@
 #include <csignal>
 #include <cstdio>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -246,8 +247,9 @@ void PrintSummary(const AgentArguments& arguments, const AgentPipeline& pipeline
   }
 }
 
-Result<ShipperOptions> OptionsOf(const AgentArguments& arguments) {
+Result<ShipperOptions> OptionsOf(const AgentArguments& arguments, const Redaction& redaction) {
   ShipperOptions ship;
+  ship.redaction = redaction;
   ship.address = arguments.collector;
   ship.agent_name = arguments.agent_name;
   ship.role = arguments.role;
@@ -300,7 +302,8 @@ int FinishShipping(Shipper& shipper) {
 }
 
 int Drain(const AgentArguments& arguments) {
-  const Result<ShipperOptions> options = OptionsOf(arguments);
+  // What the spool has goes out as it was told then; a loss of this start has no key.
+  const Result<ShipperOptions> options = OptionsOf(arguments, Redaction());
   if (!options) return Fail(options.error());
   Result<std::unique_ptr<Shipper>> shipper = Shipper::Start(*options);
   if (!shipper) return Fail(shipper.error());
@@ -314,6 +317,12 @@ int Drain(const AgentArguments& arguments) {
 int RunAgent(const AgentArguments& arguments) {
   Result<std::unique_ptr<Schema>> schema = LoadSchema(arguments);
   if (!schema) return Fail(schema.error());
+  std::optional<RedactSecret> secret;
+  if (arguments.redact == "on") {
+    const Result<RedactSecret> read = ReadRedactSecretFile(arguments.redact_secret);
+    if (!read) return Fail("--redact-secret: " + read.error());
+    secret = *read;
+  }
   Result<std::unique_ptr<PacketSource>> source = OpenSource(arguments);
   if (!source) return Fail(source.error());
   std::unique_ptr<PacketWriter> packet_writer;
@@ -333,7 +342,7 @@ int RunAgent(const AgentArguments& arguments) {
   const bool shipping = !arguments.collector.empty();
   const bool marks = arguments.redact == "marker";
   if (shipping) {
-    const Result<ShipperOptions> ship = OptionsOf(arguments);
+    const Result<ShipperOptions> ship = OptionsOf(arguments, RedactionBy(secret));
     if (!ship) return Fail(ship.error());
     Result<std::unique_ptr<Shipper>> started = Shipper::Start(*ship);
     if (!started) return Fail(started.error());
@@ -351,12 +360,8 @@ int RunAgent(const AgentArguments& arguments) {
         **schema, TextOptions{arguments.full, arguments.raw, arguments.keys == "hex", marks}, out);
   }
 
-  std::unique_ptr<RedactingSink> redacting;
-  if (arguments.redact == "on") {
-    const Result<RedactSecret> secret = ReadRedactSecretFile(arguments.redact_secret);
-    if (!secret) return Fail("--redact-secret: " + secret.error());
-    redacting = std::make_unique<RedactingSink>(*secret, *sink);
-  }
+  const std::unique_ptr<RedactingSink> redacting =
+      secret ? std::make_unique<RedactingSink>(*secret, *sink) : nullptr;
   CallSink& end = redacting != nullptr ? static_cast<CallSink&>(*redacting) : *sink;
   AgentPipeline pipeline(std::move(*source), **schema, options, end, packet_writer.get());
   SelfRestraint restraint(

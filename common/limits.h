@@ -194,8 +194,11 @@ inline constexpr int64_t kMaxBatchAgeNs = 200'000'000;
 inline constexpr size_t kMaxSessions = 4096;
 // Texts of a Hello: a path (PATH_MAX) with a few words.
 inline constexpr size_t kMaxHelloTextBytes = 4096 + 256;
-// Of a peer that has not said Hello nothing larger is parsed: a Hello has five texts and some numbers.
+// Of a peer that has not said Hello nothing larger is parsed: a Hello has five texts, a fingerprint and some
+// numbers.
 inline constexpr size_t kMaxHelloBytes = 6 * kMaxHelloTextBytes;
+// Hosts that a sentence about agents that differ names for each form.
+inline constexpr size_t kMaxToldHosts = 8;
 // An agent says Hello as soon as it is connected. Who has not after this time, by a receiver that has nothing
 // else to do, is put out: half a handshake, a mute peer, a scanner.
 inline constexpr int64_t kMaxHelloWaitNs = 6'000'000'000;

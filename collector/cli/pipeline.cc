@@ -7,6 +7,7 @@
 
 #include "agent/pipeline.h"
 #include "agent/schema/schema.h"
+#include "agent/ship/redacting_sink.h"
 #include "agent/ship/shipper.h"
 #include "collector/correlate/correlator.h"
 #include "collector/receive/receiver.h"
@@ -47,6 +48,7 @@ Status RunAgent(const CaptureSource& source, std::unique_ptr<PacketSource> packe
   ship.agent_name = source.host;
   ship.role = source.role;
   ship.input = source.path;
+  ship.redaction = RedactionBy(std::nullopt);
   ship.block_when_full = true;
   // The collector in this process commits, it does not vanish; a slow disk is no reason to give up.
   ship.finish_timeout_ns = int64_t{600} * 1'000'000'000;

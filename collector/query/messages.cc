@@ -217,6 +217,7 @@ AgentProgress ReadAgent(const query::Agent& in) {
   a.losses = in.losses();
   if (in.has_records_per_s()) a.records_per_s = in.records_per_s();
   a.mean_records_per_s = in.mean_records_per_s();
+  a.redaction = {RedactionOf(in.redaction()), in.redact_secret()};
   return a;
 }
 
@@ -354,6 +355,8 @@ void WriteAgent(const AgentProgress& a, query::Agent& out) {
   out.set_losses(a.losses);
   if (a.records_per_s) out.set_records_per_s(*a.records_per_s);
   out.set_mean_records_per_s(a.mean_records_per_s);
+  out.set_redaction(std::string(RedactionName(a.redaction.mode)));
+  out.set_redact_secret(a.redaction.secret);
 }
 
 void WriteAgents(const AgentsReport& report, query::AgentsAnswer& out) {

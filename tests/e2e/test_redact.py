@@ -233,6 +233,54 @@ class Redact(harness.ProgramTest):
                                 ["--redact", "on", "--redact-secret", secrets["tidb1"]], "mixed")
         self.assertEqual(mixed["verdicts"], [])
         self.assertIn("pd1", " ".join(mixed["inconclusive"][0]["missing"]))
+        # Who redacts how, and that it differs, is said at once and to whoever asks for the agents.
+        data = os.path.join(self.scratch, "mixed", "data")
+        agents = json.loads(harness.run([harness.program("keytrail"), "agents", "--db", data, "--json"]).stdout)
+        self.assertEqual({a["host"]: a["redaction"] for a in agents["agents"] if a["records"]},
+                         {host: "off" if host == "pd1" else "on" for host in harness.HOSTS})
+        shown = {a["redact_secret"] for a in agents["agents"] if a["redaction"] == "on"}
+        self.assertEqual(shown, {self.fingerprint(secrets["tidb1"])})
+        self.assertIn("--redact off at pd1", agents["warning"])
+        text = harness.run([harness.program("keytrail"), "agents", "--db", data]).stdout
+        self.assertIn("warning: agents tell keys in different forms", text)
+        self.assertIn(f"on {shown.pop()}", text)
+        with open(os.path.join(self.scratch, "mixed", "collector.stderr"), encoding="utf-8") as told:
+            self.assertEqual(told.read().count("agents tell keys in different forms"), 1)
+
+    def fingerprint(self, secret):
+        """As every token of it has it."""
+        token = harness.run([harness.program("keytrail"), "keys", "token", "7480", "--secret", secret]).stdout
+        return token[6:16]
+
+    def test_a_spool_has_one_form_of_keys(self):
+        secret, other = self.secret("secret"), self.secret("other")
+        spool = os.path.join(self.scratch, "spool")
+        agent = [harness.program("keytrail-agent"), "-r", harness.capture(harness.scenarios()[0], "tidb1"), "-q", "--spool", spool]
+        start = [*agent, "--collector", f"ipc://{self.scratch}/nobody", "--wait", "1s"]
+        on = ["--redact", "on", "--redact-secret"]
+        kept = harness.run([*start, *on, secret])
+        self.assertEqual(kept.returncode, harness.INCOMPLETE, kept.stderr)
+        before = every_file(spool)
+        for options in ([], [*on, other]):
+            refused = harness.run([*start, *options])
+            self.assertEqual(refused.returncode, harness.FAILED, refused.stderr)
+            self.assertIn(self.fingerprint(secret), refused.stderr)
+            self.assertIn("--drain", refused.stderr)
+        self.assertEqual(every_file(spool), before)
+        again = harness.run([*start, *on, secret])
+        self.assertEqual(again.returncode, harness.INCOMPLETE, again.stderr)
+        collector = Collector(self.scratch)
+        try:
+            drained = harness.run([harness.program("keytrail-agent"), "--drain", "--spool", spool, "--collector",
+                                   collector.address])
+            self.assertEqual(drained.returncode, harness.DONE, drained.stderr)
+            emptied = harness.run([*agent, "--collector", collector.address])
+            self.assertIn(emptied.returncode, (harness.DONE, harness.INCOMPLETE), emptied.stderr)
+        finally:
+            collector.stop()
+        agents = json.loads(harness.run([harness.program("keytrail"), "agents", "--json", "--db",
+                                         os.path.join(self.scratch, "data")]).stdout)["agents"]
+        self.assertEqual([a["redaction"] for a in agents if a["records"]], ["on", "on", "off"])
 
     def test_tokens_and_back(self):
         secret, other = self.secret("one"), self.secret("other")
