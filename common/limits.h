@@ -268,6 +268,10 @@ inline constexpr size_t kMaxWatchers = 128;
 inline constexpr int kMaxServiceThreads = 512;
 // A request is a statement and its parameters.
 inline constexpr int kMaxServiceRequestBytes = 1 << 20;
+// The log of exports: some 60,000 of them; with the one before it, twice as much.
+inline constexpr uint64_t kMaxAuditBytes = 16u << 20;
+// Of a statement in it: what was asked is seen, a program's list of a thousand keys is not.
+inline constexpr size_t kMaxAuditStatementBytes = 512;
 // Rows are gathered up to this size before they are sent.
 inline constexpr size_t kMaxAnswerChunkBytes = 64u << 10;
 // A log (WAL) of this size is folded into the database while no query reads: as long as one does, whenever it

@@ -113,6 +113,7 @@ struct SqlRequest {
   std::map<std::string, Store::QueryValue> parameters;
   uint64_t max_rows = 0;
   int64_t max_time_ns = 0;
+  std::string purpose;  // what asks, if it is no statement of a person: "timeline"
 };
 
 class AnswerSource {

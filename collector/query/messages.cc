@@ -238,6 +238,7 @@ void ReadRow(const query::SqlRow& row, std::vector<Store::QueryValue>& values) {
 }
 
 void WriteRequest(const SqlRequest& request, query::SqlRequest& out) {
+  out.set_purpose(request.purpose);
   if (request.named.empty()) {
     out.set_sql(request.sql);
   } else {
@@ -251,6 +252,7 @@ void WriteRequest(const SqlRequest& request, query::SqlRequest& out) {
 
 SqlRequest ReadRequest(const query::SqlRequest& in) {
   SqlRequest request;
+  request.purpose = in.purpose();
   request.sql = in.sql();
   request.named = in.named();
   for (const auto& [name, value] : in.parameters()) ReadValue(value, request.parameters[name]);

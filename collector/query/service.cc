@@ -74,9 +74,7 @@ class LogKeeper {
   }
 
  private:
-  bool TooLarge() const {
-    return LogBytes(options_.database) > options_.max_log_bytes;
-  }
+  bool TooLarge() const { return LogBytes(options_.database) > options_.max_log_bytes; }
 
   const QueryServiceOptions& options_;
   RpcState& rpc_;
@@ -213,6 +211,10 @@ QueryService::~QueryService() {
 
 const std::string& QueryService::address() const {
   return state_->address;
+}
+
+std::vector<std::string> QueryService::TakeNotices() {
+  return state_->rpc_state.TakeNotices();
 }
 
 ServiceStats QueryService::stats() const {

@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "collector/query/answer_source.h"
 #include "common/limits.h"
@@ -49,6 +50,8 @@ class QueryService {
   // Where it listens, with the port that it got.
   const std::string& address() const;
   ServiceStats stats() const;
+  // What people should know, since the last call: sentences.
+  std::vector<std::string> TakeNotices();
 
  private:
   QueryService();
