@@ -337,6 +337,31 @@ class Redact(harness.ProgramTest):
         self.assertEqual(gone.returncode, harness.FAILED)
         self.assertIn("none", gone.stderr)
 
+    def test_an_investigation_on_the_spot(self):
+        scenario = next(s for s in harness.scenarios() if s.name == "pd_wide" and not s.large)
+        secret = self.secret("secret")
+        files = [f"{host}={harness.capture(scenario, host)}" for host in harness.HOSTS]
+        keys, values = self.needles(scenario)
+        out = {}
+        for name, options in (("off", []), ("on", ["--redact", "on", "--redact-secret", secret])):
+            folder = os.path.join(self.scratch, name)
+            os.mkdir(folder)
+            report, _ = harness.investigate(["--db", os.path.join(folder, "one.db"), *options, *files])
+            text = harness.run([harness.program("keytrail"), "investigate", *options, *files])
+            out[name] = report, every_file(folder) + "".join((json.dumps(report), text.stdout, text.stderr)).encode()
+        self.assertGreater(len(out["off"][0]["verdicts"]), 0)
+        self.assertEqual(essence(out["on"][0]), essence(out["off"][0]))
+        self.assertGreater(sum(needle in out["off"][1] for needle in keys), 0)
+        for needle in keys | values:
+            self.assertFalse(needle in out["on"][1], needle)
+        for options in (["--redact", "on"], ["--redact-secret", secret], ["--redact", "marker"]):
+            wrong = harness.run([harness.program("keytrail"), "investigate", *options, *files])
+            self.assertEqual(wrong.returncode, harness.USAGE, options)
+        missing = harness.run([harness.program("keytrail"), "investigate", "--redact", "on", "--redact-secret",
+                               os.path.join(self.scratch, "none"), *files])
+        self.assertEqual(missing.returncode, harness.FAILED)
+        self.assertIn("none", missing.stderr)
+
     def test_what_is_refused(self):
         agent, path = harness.program("keytrail-agent"), harness.capture(harness.scenarios()[0], "tidb1")
         secret = self.secret("secret")
