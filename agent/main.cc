@@ -6,6 +6,7 @@
 #include <csignal>
 #include <cstdio>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -128,8 +129,9 @@ void DescribeArguments(CLI::App& app, AgentArguments& arguments) {
       ->check(CLI::IsMember({"tidb", "hex"}))
       ->type_name("FORM");
   app.add_option("--redact", arguments.redact,
-                 "'off', or 'on': keys leave as tokens that keep their order, texts and values not at all")
-      ->check(CLI::IsMember({"off", "on"}))
+                 "'off', 'on': keys leave as tokens that keep their order, texts and values not at all, or\n"
+                 "'marker': what is printed has keys and texts between marks, for keytrail keys strip")
+      ->check(CLI::IsMember({"off", "on", "marker"}))
       ->type_name("MODE");
   app.add_option("--redact-secret", arguments.redact_secret,
                  "The secret of the tokens, the same file on all hosts (keytrail keys secret)")
@@ -253,8 +255,9 @@ void PrintSummary(const AgentArguments& arguments, const AgentPipeline& pipeline
   }
 }
 
-Result<ShipperOptions> OptionsOf(const AgentArguments& arguments) {
+Result<ShipperOptions> OptionsOf(const AgentArguments& arguments, const Redaction& redaction) {
   ShipperOptions ship;
+  ship.redaction = redaction;
   ship.address = arguments.collector;
   ship.agent_name = arguments.agent_name;
   ship.role = arguments.role;
@@ -323,7 +326,8 @@ Status GiveUpRights(const AgentArguments& arguments) {
 }
 
 int Drain(const AgentArguments& arguments) {
-  const Result<ShipperOptions> options = OptionsOf(arguments);
+  // What the spool has goes out as it was told then; a loss of this start has no key.
+  const Result<ShipperOptions> options = OptionsOf(arguments, Redaction());
   if (!options) return Fail(options.error());
   const Status confined = GiveUpRights(arguments);
   if (!confined.ok()) return Fail(confined.error());
@@ -339,6 +343,12 @@ int Drain(const AgentArguments& arguments) {
 int RunAgent(const AgentArguments& arguments) {
   Result<std::unique_ptr<Schema>> schema = LoadSchema(arguments);
   if (!schema) return Fail(schema.error());
+  std::optional<RedactSecret> secret;
+  if (arguments.redact == "on") {
+    const Result<RedactSecret> read = ReadRedactSecretFile(arguments.redact_secret);
+    if (!read) return Fail("--redact-secret: " + read.error());
+    secret = *read;
+  }
   Result<std::unique_ptr<PacketSource>> source = OpenSource(arguments);
   if (!source) return Fail(source.error());
   std::unique_ptr<PacketWriter> packet_writer;
@@ -348,15 +358,8 @@ int RunAgent(const AgentArguments& arguments) {
     packet_writer = std::move(*created);
   }
 
-  RedactSecret secret;
-  const bool redacts = arguments.redact == "on";
-  if (redacts) {
-    const Result<RedactSecret> read = ReadRedactSecretFile(arguments.redact_secret);
-    if (!read) return Fail("--redact-secret: " + read.error());
-    secret = *read;
-  }
   const bool shipping = !arguments.collector.empty();
-  const Result<ShipperOptions> ship = OptionsOf(arguments);
+  const Result<ShipperOptions> ship = OptionsOf(arguments, RedactionBy(secret));
   if (!ship) return Fail(ship.error());
   const Status confined = GiveUpRights(arguments);
   if (!confined.ok()) return Fail(confined.error());
@@ -368,6 +371,7 @@ int RunAgent(const AgentArguments& arguments) {
   options.max_packets = arguments.count;
   options.duration_ns = arguments.duration_ns;
   options.grpc.all = arguments.all;
+  const bool marks = arguments.redact == "marker";
   if (shipping) {
     Result<std::unique_ptr<Shipper>> started = Shipper::Start(*ship);
     if (!started) return Fail(started.error());
@@ -377,16 +381,16 @@ int RunAgent(const AgentArguments& arguments) {
     sink = std::make_unique<NullOutput>();
   } else if (arguments.json) {
     options.grpc.keep_messages = arguments.full || arguments.raw;
-    sink = std::make_unique<JsonOutput>(**schema, JsonOptions{arguments.full, arguments.raw}, out);
+    sink = std::make_unique<JsonOutput>(**schema, JsonOptions{arguments.full, arguments.raw, marks}, out);
   } else {
     options.grpc.wants_messages = true;
     options.grpc.full_text = arguments.full || arguments.raw;
     sink = std::make_unique<TextOutput>(
-        **schema, TextOptions{arguments.full, arguments.raw, arguments.keys == "hex"}, out);
+        **schema, TextOptions{arguments.full, arguments.raw, arguments.keys == "hex", marks}, out);
   }
 
-  std::unique_ptr<RedactingSink> redacting;
-  if (redacts) redacting = std::make_unique<RedactingSink>(secret, *sink);
+  const std::unique_ptr<RedactingSink> redacting =
+      secret ? std::make_unique<RedactingSink>(*secret, *sink) : nullptr;
   CallSink& end = redacting != nullptr ? static_cast<CallSink&>(*redacting) : *sink;
   AgentPipeline pipeline(std::move(*source), **schema, options, end, packet_writer.get());
   SelfRestraint restraint(
@@ -458,6 +462,11 @@ int Main(int argc, char** argv) {
   }
   if (!redacts && !arguments.redact_secret.empty()) {
     return WrongUsage("--redact-secret says nothing without --redact on");
+  }
+  if (arguments.redact == "marker" && !arguments.collector.empty()) {
+    return WrongUsage(
+        "--redact marker marks what is printed; records for a collector carry keys as they are, so take on "
+        "or off with --collector");
   }
   if (redacts && arguments.drain) {
     return WrongUsage("--drain ships what the spool has as it is; --redact on was for the run that wrote it");

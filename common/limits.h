@@ -198,8 +198,11 @@ inline constexpr uint64_t kMinAgentQuota = 1000;
 inline constexpr uint64_t kMaxAgentQuota = 100'000'000;
 // Texts of a Hello: a path (PATH_MAX) with a few words.
 inline constexpr size_t kMaxHelloTextBytes = 4096 + 256;
-// Of a peer that has not said Hello nothing larger is parsed: a Hello has five texts and some numbers.
+// Of a peer that has not said Hello nothing larger is parsed: a Hello has five texts, a fingerprint and some
+// numbers.
 inline constexpr size_t kMaxHelloBytes = 6 * kMaxHelloTextBytes;
+// Hosts that a sentence about agents that differ names for each form.
+inline constexpr size_t kMaxToldHosts = 8;
 // An agent says Hello as soon as it is connected. Who has not after this time, by a receiver that has nothing
 // else to do, is put out: half a handshake, a mute peer, a scanner.
 inline constexpr int64_t kMaxHelloWaitNs = 6'000'000'000;
@@ -273,6 +276,10 @@ inline constexpr int kMaxServiceRequestBytes = 1 << 20;
 // asks nothing for so long, ends. Clients that come back do so by themselves.
 inline constexpr int kMaxQueryHandshakeMs = 10'000;
 inline constexpr int kMaxQueryIdleMs = 60'000;
+// The log of exports: some 60,000 of them; with the one before it, twice as much.
+inline constexpr uint64_t kMaxAuditBytes = 16u << 20;
+// Of a statement in it: what was asked is seen, a program's list of a thousand keys is not.
+inline constexpr size_t kMaxAuditStatementBytes = 512;
 // Rows are gathered up to this size before they are sent.
 inline constexpr size_t kMaxAnswerChunkBytes = 64u << 10;
 // A log (WAL) of this size is folded into the database while no query reads: as long as one does, whenever it

@@ -327,6 +327,7 @@ int RunCollector(const CollectorArguments& arguments) {
       if (!judged.ok()) problem = judged.error();
     }
     teller.Notices(receiver.TakeNotices());
+    if (*service) teller.Notices((*service)->TakeNotices());
     teller.Problem(problem);
     teller.Verdicts(judge.verdicts());
     teller.Finished(receiver.stats());

@@ -216,6 +216,10 @@ const std::string& QueryService::address() const {
   return state_->address;
 }
 
+std::vector<std::string> QueryService::TakeNotices() {
+  return state_->rpc_state.TakeNotices();
+}
+
 ServiceStats QueryService::stats() const {
   return state_->rpc_state.Stats();
 }

@@ -10,6 +10,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "collector/query/answer_source.h"
 #include "common/limits.h"
@@ -63,6 +64,8 @@ class QueryService {
   // Where it listens, with the port that it got.
   const std::string& address() const;
   ServiceStats stats() const;
+  // What people should know, since the last call: sentences.
+  std::vector<std::string> TakeNotices();
 
  private:
   QueryService();

@@ -5,12 +5,16 @@
 #include <map>
 #include <set>
 #include <unordered_map>
+#include <utility>
 
 #include "collector/receive/quota.h"
 #include "collector/receive/zmq_router.h"
 #include "common/crc32c.h"
 #include "common/flow_key.h"
+#include "common/key_codec.h"
+#include "common/key_token.h"
 #include "common/plain_text.h"
+#include "common/redaction.h"
 #include "proto/keytrail/record.pb.h"
 
 namespace keytrail {
@@ -56,6 +60,19 @@ std::string NameOrNothing(const std::string& text) {
   return IsName(text) ? text : std::string();
 }
 
+Redaction RedactionIn(const protocol::Hello& hello) {
+  Redaction redaction;
+  if (hello.redaction() == protocol::Hello::OFF) redaction.mode = Redaction::Mode::kOff;
+  // One that this version does not know, or a fingerprint that is none, is not told.
+  if (hello.redaction() != protocol::Hello::ON ||
+      hello.secret_fingerprint().size() != kKeyTokenFingerprintBytes) {
+    return redaction;
+  }
+  redaction.mode = Redaction::Mode::kOn;
+  redaction.secret = HexLower(AsBytes(hello.secret_fingerprint()));
+  return redaction;
+}
+
 }  // namespace
 
 Status CheckListenAddress(const std::string& listen, bool with_keys) {
@@ -99,6 +116,8 @@ struct Receiver::State {
   Quota quota;
   std::vector<std::string> waiting;              // identities of sessions without credit
   std::map<std::string, int64_t> told_quota_ns;  // by agent_key
+  std::map<std::string, AgentRow> redactions;  // the latest start of each agent that told its own, by key
+  std::set<std::string> told_forms;
   std::vector<std::string> notices;
   ReceiverStats stats;
   std::string store_error;
@@ -115,6 +134,7 @@ struct Receiver::State {
   void OnBatch(const std::string& identity, Session& session, const protocol::Batch& batch);
   void OnBye(const std::string& identity, const Session& session);
 
+  void NoteRedaction(const AgentRow& agent);
   bool HasRoom();
   bool JumpTo(uint32_t agent, uint64_t sequence);
   enum class Outcome : uint8_t { kStored, kDamaged, kStoreFailed };
@@ -274,6 +294,25 @@ bool Receiver::State::JumpTo(uint32_t agent, uint64_t sequence) {
   return true;
 }
 
+// Keys in two forms cannot be compared, so nothing is decided (correlate/key_forms.h): said when the agent
+// that makes them two comes, not when somebody wonders.
+void Receiver::State::NoteRedaction(const AgentRow& agent) {
+  if (agent.redaction.mode == Redaction::Mode::kUnknown) return;
+  AgentRow& latest = redactions[agent.agent_key];
+  const bool repeated = latest.id == agent.id && latest.redaction == agent.redaction;
+  latest = agent;
+  if (repeated) return;
+  std::vector<std::pair<std::string, Redaction>> hosts;
+  for (const auto& [key, row] : redactions)
+    hosts.emplace_back(row.name.empty() ? key : row.name, row.redaction);
+  std::set<std::string> forms;
+  for (const auto& [host, redaction] : hosts) forms.insert(RedactionText(redaction));
+  const std::string differ = RedactionsDiffer(hosts);
+  // A hundred agents that all differ from one are told of in one sentence, at the first.
+  if (!differ.empty() && forms != told_forms) notices.push_back(differ);
+  told_forms = std::move(forms);
+}
+
 void Receiver::State::OnHello(const std::string& identity, const protocol::Hello& hello) {
   ++stats.hellos;
   if (hello.protocol_version() != kProtocolVersion) {
@@ -298,6 +337,7 @@ void Receiver::State::OnHello(const std::string& identity, const protocol::Hello
   agent.hostname = NameOrNothing(hello.host().hostname());
   agent.version = NameOrNothing(hello.host().agent_version());
   agent.input = NameOrNothing(hello.host().input());
+  agent.redaction = RedactionIn(hello);
   const Result<AgentRow> row = store.RegisterAgent(agent);
   if (!row) {
     store_error = row.error();
@@ -313,6 +353,7 @@ void Receiver::State::OnHello(const std::string& identity, const protocol::Hello
                       "' speaks with another key; each host needs a name and a key of its own");
   }
   committed[row->id] = row->last_sequence;
+  NoteRedaction(*row);
   observer.OnAgent(*row);
   if (hello.first_available() > row->last_sequence + 1 && !JumpTo(row->id, hello.first_available() - 1)) {
     ++stats.unavailable;
@@ -485,11 +526,10 @@ size_t Receiver::admitted_keys() const {
   return state_->admitted == nullptr ? 0 : state_->admitted->admitted();
 }
 std::vector<std::string> Receiver::TakeNotices() {
-  std::vector<std::string> notices = std::move(state_->notices);
-  state_->notices.clear();
-  if (Door* door = state_->router->door()) {
-    for (std::string& notice : door->TakeNotices()) notices.push_back(std::move(notice));
-  }
+  std::vector<std::string> notices = std::exchange(state_->notices, {});
+  Door* door = state_->router->door();
+  if (door == nullptr) return notices;
+  for (std::string& notice : door->TakeNotices()) notices.push_back(std::move(notice));
   return notices;
 }
 const std::string& Receiver::store_error() const {

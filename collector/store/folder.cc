@@ -361,11 +361,12 @@ Status Folder::TakeWindow(const std::string& path) {
   Result<SqlStatement> agents = SqlStatement::Prepare(
       state.db.get(),
       "SELECT id, agent_key, name, role, epoch, last_sequence, hostname, version, input, first_seen_ns,"
-      " last_seen_ns FROM agents");
+      " last_seen_ns, redaction, redact_secret FROM agents");
   Result<SqlStatement> add = SqlStatement::Prepare(
       catalogue_.get(),
       "INSERT INTO agents (id, agent_key, name, role, epoch, last_sequence, hostname, version, input,"
-      " first_seen_ns, last_seen_ns) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
+      " first_seen_ns, last_seen_ns, redaction, redact_secret) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, "
+      "?) ON CONFLICT DO UPDATE SET"
       " last_sequence = max(last_sequence, excluded.last_sequence),"
       " last_seen_ns = max(last_seen_ns, excluded.last_seen_ns),"
       " first_seen_ns = min(first_seen_ns, excluded.first_seen_ns)");
@@ -373,7 +374,7 @@ Status Folder::TakeWindow(const std::string& path) {
   if (!add) return Failed("cannot take agents");
   int code = 0;
   while ((code = agents->Step()) == SQLITE_ROW) {
-    for (int i = 0; i < 11; ++i)
+    for (int i = 0; i < 13; ++i)
       sqlite3_bind_value(add->raw(), i + 1, sqlite3_column_value(agents->raw(), i));
     if (!add->Run()) return Failed("cannot take agents");
   }
@@ -457,7 +458,8 @@ Result<std::unique_ptr<Folder>> Folder::Open(const std::string& path, const Fold
   }
   Result<SqlStatement> agents = SqlStatement::Prepare(
       f.catalogue(),
-      "SELECT id, agent_key, name, role, epoch, last_sequence, hostname, version, input FROM agents");
+      "SELECT id, agent_key, name, role, epoch, last_sequence, hostname, version, input, redaction,"
+      " redact_secret FROM agents");
   if (!agents) return Error{f.Failed("cannot read agents").message};
   while (agents->Step() == SQLITE_ROW) {
     AgentRow row;
@@ -470,6 +472,7 @@ Result<std::unique_ptr<Folder>> Folder::Open(const std::string& path, const Fold
     row.hostname = agents->ColumnText(6);
     row.version = agents->ColumnText(7);
     row.input = agents->ColumnText(8);
+    row.redaction = {RedactionOf(agents->ColumnText(9)), agents->ColumnText(10)};
     f.agents_[row.id] = row;
   }
   const bool has_live = !f.windows_.empty() && f.windows_.back().state == "live";

@@ -61,7 +61,7 @@ THIRD_PARTY = [
     (r"sodium\.h$", ["common/key_token.cc"]),
     (r"(civetweb\.h|prometheus/.*)$", ["common/operations_port.cc"]),
     (r"(cap-ng\.h|seccomp\.h|linux/landlock\.h)$", ["common/confinement.cc"]),
-    (r"nlohmann/", ["collector/report/", "collector/cli/"]),
+    (r"nlohmann/", ["collector/report/", "collector/cli/", "collector/query/audit_log.cc"]),
     (r"CLI/", ["agent/*.cc", "collector/cli/", "collector/*.cc"]),
 ]
 
