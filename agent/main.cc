@@ -13,6 +13,8 @@
 
 #include <CLI/CLI.hpp>
 
+#include "agent/attention_ticker.h"
+#include "agent/metrics.h"
 #include "agent/pipeline.h"
 #include "agent/self_restraint.h"
 #include "agent/ship/json_output.h"
@@ -55,6 +57,7 @@ struct AgentArguments {
   uint64_t spool_bytes = limits::kDefaultSpoolBytes;
   int64_t wait_ns = 0;
   bool drain = false;
+  std::string metrics;
   double cpu_limit = 0;  // percent of one core
   uint64_t memory_limit = 0;
   std::string duration;
@@ -199,6 +202,12 @@ void DescribeArguments(CLI::App& app, AgentArguments& arguments) {
          "Resident memory that a live capture may use, e.g. 512MiB; the same steps. No limit if not given")
       ->type_name("SIZE")
       ->transform(CLI::AsSizeValue(false));
+  app.add_option(
+         "--metrics", arguments.metrics,
+         "Serve /metrics, /healthz and /readyz over HTTP here while it captures (-i) or ships; of this "
+         "host only")
+      ->type_name("ADDR:PORT")
+      ->check(OperationsAddressProblem);
   auto* quiet = app.add_flag("-q,--quiet", arguments.quiet,
                              "Decode, but print no calls (with --json: the summary alone)");
   app.add_flag("-v,--verbose", arguments.verbose, "Print every counter at the end")->excludes(quiet);
@@ -295,6 +304,15 @@ void PrintShipping(const ShipperStats& stats) {
   }
 }
 
+// Null: not wanted. Error: the port cannot be had.
+Result<std::unique_ptr<AgentMetrics>> OpenMetrics(const AgentArguments& arguments) {
+  if (arguments.metrics.empty()) return std::unique_ptr<AgentMetrics>();
+  Result<std::unique_ptr<AgentMetrics>> metrics = AgentMetrics::Open(arguments.metrics);
+  if (!metrics) return Error{"--metrics: " + metrics.error()};
+  std::fprintf(stderr, "keytrail-agent: metrics at http://%s/metrics\n", (*metrics)->address().c_str());
+  return metrics;
+}
+
 // The exit status of shipping: all stored, or some kept or lost.
 int FinishShipping(Shipper& shipper) {
   const Status finished = shipper.Finish();
@@ -333,6 +351,12 @@ int Drain(const AgentArguments& arguments) {
   if (!confined.ok()) return Fail(confined.error());
   Result<std::unique_ptr<Shipper>> shipper = Shipper::Start(*options);
   if (!shipper) return Fail(shipper.error());
+  const Result<std::unique_ptr<AgentMetrics>> metrics = OpenMetrics(arguments);
+  if (!metrics) return Fail(metrics.error());
+  if (*metrics != nullptr) {
+    (*metrics)->Drains();
+    (*metrics)->Ships(**shipper, arguments.spool_bytes);
+  }
   const int status = FinishShipping(**shipper);
   const ShipperStats stats = (*shipper)->stats();
   std::fprintf(stderr, "keytrail-agent: %llu batches of the spool were shipped\n",
@@ -341,6 +365,7 @@ int Drain(const AgentArguments& arguments) {
 }
 
 int RunAgent(const AgentArguments& arguments) {
+  std::unique_ptr<Shipper> shipper;
   Result<std::unique_ptr<Schema>> schema = LoadSchema(arguments);
   if (!schema) return Fail(schema.error());
   std::optional<RedactSecret> secret;
@@ -363,9 +388,11 @@ int RunAgent(const AgentArguments& arguments) {
   if (!ship) return Fail(ship.error());
   const Status confined = GiveUpRights(arguments);
   if (!confined.ok()) return Fail(confined.error());
+  const Result<std::unique_ptr<AgentMetrics>> opened = OpenMetrics(arguments);
+  if (!opened) return Fail(opened.error());
+  AgentMetrics* const metrics = opened->get();
 
   LineWriter out(stdout);
-  std::unique_ptr<Shipper> shipper;
   std::unique_ptr<CallSink> sink;
   PipelineOptions options;
   options.max_packets = arguments.count;
@@ -376,6 +403,7 @@ int RunAgent(const AgentArguments& arguments) {
     Result<std::unique_ptr<Shipper>> started = Shipper::Start(*ship);
     if (!started) return Fail(started.error());
     shipper = std::move(*started);
+    if (metrics != nullptr) metrics->Ships(*shipper, arguments.spool.empty() ? 0 : arguments.spool_bytes);
     sink = std::make_unique<ShipperSink>(*shipper);
   } else if (arguments.quiet) {
     sink = std::make_unique<NullOutput>();
@@ -399,11 +427,14 @@ int RunAgent(const AgentArguments& arguments) {
         if (shipper != nullptr) shipper->SubmitLoss(loss);
       },
       [](const std::string& what) { std::fprintf(stderr, "keytrail-agent: %s\n", what.c_str()); });
+  std::optional<AttentionTicker> ticker;
+  if (metrics != nullptr || restraint.limited()) ticker.emplace(pipeline);
   InstallSignalHandlers(pipeline);
   const auto started = std::chrono::steady_clock::now();
   std::string told;
   const Status run = pipeline.Run([&] {
     restraint.Attend();
+    if (metrics != nullptr) metrics->Attend(pipeline, restraint);
     if (!out.Flush().ok()) pipeline.Interrupt();
     // A live capture goes on trying; with a file the end of it is told.
     if (shipper != nullptr && arguments.file.empty() && shipper->trouble() != told) {
@@ -416,6 +447,7 @@ int RunAgent(const AgentArguments& arguments) {
     if (arguments.duration_ns != 0 && passed.count() >= arguments.duration_ns) pipeline.Interrupt();
   });
   restraint.Finish();
+  if (metrics != nullptr) metrics->Ended(pipeline, restraint);
   bool incomplete = pipeline.lost_something();
   int exit_status = kExitDone;
   if (!run.ok()) {
@@ -474,6 +506,12 @@ int Main(int argc, char** argv) {
   if (redacts && (arguments.full || arguments.raw)) {
     return WrongUsage(
         "--full and --raw print whole messages, with keys and values; --redact on forbids that");
+  }
+  if (!arguments.metrics.empty() && arguments.device.empty() && arguments.collector.empty()) {
+    return WrongUsage(
+        "--metrics is for captures that go on (-i) and for shipping (--collector); of a file the summary "
+        "tells "
+        "the same");
   }
   if (arguments.drain) {
     if (!arguments.device.empty() || !arguments.file.empty()) {

@@ -61,6 +61,7 @@ Status AgentPipeline::Run(const std::function<void()>& on_idle) {
     // Looked at first: an exchange locks the bus for each packet.
     if (statistics_wanted_.load(std::memory_order_relaxed)) {
       statistics_wanted_.store(false, std::memory_order_relaxed);
+      source_->ReadDrops(counters_);
       on_idle();
     }
     if (!next) {

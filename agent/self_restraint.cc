@@ -6,16 +6,16 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <chrono>
 #include <cstdio>
 #include <cstring>
 #include <ctime>
+
+#include "agent/attention_ticker.h"
 
 namespace keytrail {
 
 namespace {
 
-constexpr int64_t kReadEveryNs = 250'000'000;
 constexpr int64_t kTellEveryNs = 1'000'000'000;
 
 int64_t ClockNs(clockid_t clock) {
@@ -79,25 +79,7 @@ SelfRestraint::SelfRestraint(const RestraintLimits& limits, AgentPipeline& pipel
       limits_(limits),
       pipeline_(pipeline),
       tell_loss_(std::move(tell_loss)),
-      say_(std::move(say)) {
-  if (!limits.any()) return;
-  ticker_ = std::thread([this] {
-    std::unique_lock<std::mutex> lock(mutex_);
-    while (!stop_.wait_for(lock, std::chrono::nanoseconds(kReadEveryNs), [this] { return stopping_; })) {
-      pipeline_.RequestStatistics();
-    }
-  });
-}
-
-SelfRestraint::~SelfRestraint() {
-  if (!ticker_.joinable()) return;
-  {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    stopping_ = true;
-  }
-  stop_.notify_one();
-  ticker_.join();
-}
+      say_(std::move(say)) {}
 
 // What a level has left out since the start, as it is counted.
 uint64_t SelfRestraint::LeftOut(DetailLevel level) const {
@@ -162,7 +144,7 @@ void SelfRestraint::Attend() {
   if (!limits_.any()) return;
   const int64_t now = ClockNs(CLOCK_MONOTONIC);
   if (now < next_ns_) return;
-  next_ns_ = now + kReadEveryNs / 2;
+  next_ns_ = now + kAttentionEveryNs / 2;
   const Result<RestraintReading> reading = ReadOwnUse();
   if (!reading) {
     if (!failed_) say_("its limits cannot be kept: " + reading.error());

@@ -1,18 +1,14 @@
 // An agent that keeps within limits: reads what it uses, takes the steps of agent/restraint, and tells each.
 //
-// A thread of its own asks the pipeline for attention a few times in a second; everything else happens on the
-// decoding thread, in Attend() and Finish(), so that nothing is done per packet. Without limits there is no
-// thread. The pipeline, and what the callbacks use, must outlive it.
+// Everything happens on the decoding thread, in Attend() and Finish(), so that nothing is done per packet; an
+// AttentionTicker sees to it that Attend() is called. The pipeline, and what the callbacks use, must outlive
+// it.
 #pragma once
 
 #include <array>
-#include <condition_variable>
 #include <cstdint>
 #include <functional>
-#include <memory>
-#include <mutex>
 #include <string>
-#include <thread>
 
 #include "agent/pipeline.h"
 #include "agent/restraint/restraint.h"
@@ -29,13 +25,13 @@ class SelfRestraint {
   using TellLoss = std::function<void(const LossRecord&)>;
   using Say = std::function<void(const std::string&)>;
   SelfRestraint(const RestraintLimits& limits, AgentPipeline& pipeline, TellLoss tell_loss, Say say);
-  ~SelfRestraint();
 
-  // On the decoding thread, as often as one likes.
+  // On the decoding thread, as often as one likes, and each kAttentionEveryNs at least.
   void Attend();
   // The run is over: tells the rest.
   void Finish();
 
+  bool limited() const { return limits_.any(); }
   DetailLevel level() const { return restraint_.level(); }
   // How long each level but the first has lasted so far, by DetailLevel.
   const std::array<int64_t, kDetailLevels>& lasted_ns() const { return lasted_ns_; }
@@ -60,10 +56,6 @@ class SelfRestraint {
   bool told_exhausted_ = false;
   bool failed_ = false;
   std::array<int64_t, kDetailLevels> lasted_ns_{};
-  std::mutex mutex_;
-  std::condition_variable stop_;
-  bool stopping_ = false;
-  std::thread ticker_;
 };
 
 }  // namespace keytrail

@@ -6,7 +6,6 @@
 #include <pthread.h>
 
 #include <csignal>
-#include <mutex>
 #include <utility>
 
 #include "common/flow_key.h"
@@ -17,9 +16,8 @@ struct OperationsPort::State {
   std::string prefix;
   std::string address;
   std::string problem;  // civetweb's last words
+  Ask ask;
   mg_context* server = nullptr;
-  std::mutex mutex;  // guards what follows
-  OperationsState now{{}, "starting"};
 };
 
 namespace {
@@ -39,20 +37,25 @@ int RememberProblem(const mg_connection* connection, const char* words) {
 std::string Exposition(const std::string& prefix, const std::vector<Measure>& measures) {
   std::vector<prometheus::MetricFamily> families;
   for (const Measure& measure : measures) {
-    prometheus::MetricFamily& family = families.emplace_back();
     const bool counter = measure.kind == Measure::Kind::kCounter;
-    family.name = prefix + measure.name;
-    family.help = measure.help;
-    family.type = counter ? prometheus::MetricType::Counter : prometheus::MetricType::Gauge;
-    prometheus::ClientMetric& value = family.metric.emplace_back();
+    if (families.empty() || families.back().name != prefix + measure.name) {
+      prometheus::MetricFamily& family = families.emplace_back();
+      family.name = prefix + measure.name;
+      family.help = measure.help;
+      family.type = counter ? prometheus::MetricType::Counter : prometheus::MetricType::Gauge;
+    }
+    prometheus::ClientMetric& value = families.back().metric.emplace_back();
+    for (const auto& [name, label] : measure.labels) value.label.push_back({name, label});
     (counter ? value.counter.value : value.gauge.value) = measure.value;
   }
   return prometheus::TextSerializer().Serialize(families);
 }
 
+}  // namespace
+
 // Not a listening address of other hosts: counters tell what goes on in a cluster, and nobody is asked for a
 // password here.
-Status CheckAddress(const std::string& address) {
+Status CheckOperationsAddress(const std::string& address) {
   const size_t colon = address.rfind(':');
   const std::string port = colon == std::string::npos ? "" : address.substr(colon + 1);
   if (port.empty() || port.size() > 5 || port.find_first_not_of("0123456789") != std::string::npos ||
@@ -66,8 +69,6 @@ Status CheckAddress(const std::string& address) {
   return Error{"'" + address + "' is not an address of this host alone (127.0.0.1 or [::1])"};
 }
 
-}  // namespace
-
 OperationsPort::OperationsPort() : state_(std::make_unique<State>()) {}
 
 OperationsPort::~OperationsPort() {
@@ -75,12 +76,13 @@ OperationsPort::~OperationsPort() {
 }
 
 Result<std::unique_ptr<OperationsPort>> OperationsPort::Open(const std::string& address,
-                                                             const std::string& prefix) {
-  const Status checked = CheckAddress(address);
+                                                             const std::string& prefix, Ask ask) {
+  const Status checked = CheckOperationsAddress(address);
   if (!checked.ok()) return Error{checked.error()};
   std::unique_ptr<OperationsPort> port(new OperationsPort);
   State& s = *port->state_;
   s.prefix = prefix;
+  s.ask = std::move(ask);
   mg_callbacks callbacks{};
   callbacks.log_message = RememberProblem;
   const char* options[] = {"listening_ports",
@@ -108,14 +110,9 @@ Result<std::unique_ptr<OperationsPort>> OperationsPort::Open(const std::string& 
   mg_set_request_handler(
       s.server, "/metrics$",
       [](mg_connection* connection, void* data) {
-        State& state = *static_cast<State*>(data);
-        std::vector<Measure> measures;
-        {
-          const std::lock_guard lock(state.mutex);
-          measures = state.now.measures;
-        }
+        const State& state = *static_cast<State*>(data);
         return Answer(connection, "200 OK", "text/plain; version=0.0.4; charset=utf-8",
-                      Exposition(state.prefix, measures));
+                      Exposition(state.prefix, state.ask().measures));
       },
       &s);
   mg_set_request_handler(
@@ -125,22 +122,12 @@ Result<std::unique_ptr<OperationsPort>> OperationsPort::Open(const std::string& 
   mg_set_request_handler(
       s.server, "/readyz$",
       [](mg_connection* connection, void* data) {
-        State& state = *static_cast<State*>(data);
-        std::string why;
-        {
-          const std::lock_guard lock(state.mutex);
-          why = state.now.not_ready;
-        }
+        const std::string why = static_cast<State*>(data)->ask().not_ready;
         return why.empty() ? Answer(connection, "200 OK", "text/plain", "ready\n")
                            : Answer(connection, "503 Service Unavailable", "text/plain", why + "\n");
       },
       &s);
   return port;
-}
-
-void OperationsPort::Publish(OperationsState state) {
-  const std::lock_guard lock(state_->mutex);
-  std::swap(state_->now, state);
 }
 
 const std::string& OperationsPort::address() const {

@@ -144,6 +144,7 @@ bool ShipSession::Next(int64_t now_ns, std::string& message) {
 
 void ShipSession::AcknowledgeUpTo(int64_t now_ns, uint64_t sequence) {
   while (!in_flight_.empty() && in_flight_.front().sequence <= sequence) {
+    records_acknowledged_ += in_flight_.front().records;
     in_flight_.pop_front();
     if (next_to_send_ > 0) --next_to_send_;
     ++batches_acknowledged_;
@@ -180,6 +181,7 @@ void ShipSession::OnMessage(int64_t now_ns, Bytes bytes) {
       expected_ = welcome.last_committed() + 1;
       credit_ = welcome.credit();
       welcomed_ = true;
+      turned_away_.clear();
       hello_wait_ns_ = kFirstHelloWaitNs;
       progress_ns_ = now_ns;
       state_ = State::kOpen;
@@ -205,6 +207,7 @@ void ShipSession::OnMessage(int64_t now_ns, Bytes bytes) {
           state_ = State::kFailed;
           return;
         case protocol::Refusal::UNAVAILABLE:
+          turned_away_ = refusal.text().empty() ? "refused without a reason" : refusal.text();
           SayHelloAt(now_ns + kUnavailableRetryNs);
           return;
         case protocol::Refusal::CORRUPT:

@@ -30,6 +30,10 @@ class ShipSession {
   void OnMessage(int64_t now_ns, Bytes message);
 
   bool done() const { return state_ == State::kDone; }
+  // The collector takes batches now, as far as is known: it answered the latest Hello with a Welcome.
+  bool open() const { return state_ == State::kOpen || state_ == State::kBye || state_ == State::kDone; }
+  // What the collector said when it last took nothing, until it does again.
+  const std::string& turned_away() const { return turned_away_; }
   // Not empty: refused for good, and why.
   const std::string& failure() const { return failure_; }
   bool welcomed() const { return welcomed_; }
@@ -40,6 +44,7 @@ class ShipSession {
   size_t unacknowledged_records() const;
   uint64_t batches_sent() const { return batches_sent_; }
   uint64_t batches_acknowledged() const { return batches_acknowledged_; }
+  uint64_t records_acknowledged() const { return records_acknowledged_; }
   uint64_t payload_bytes() const { return payload_bytes_; }
   uint64_t wire_bytes() const { return wire_bytes_; }
   uint64_t hellos() const { return hellos_; }
@@ -68,6 +73,7 @@ class ShipSession {
   BatchSource& source_;
   State state_ = State::kHello;
   std::string failure_;
+  std::string turned_away_;
   bool started_ = false;
   bool welcomed_ = false;
   int64_t hello_due_ns_ = 0;
@@ -89,6 +95,7 @@ class ShipSession {
 
   uint64_t batches_sent_ = 0;
   uint64_t batches_acknowledged_ = 0;
+  uint64_t records_acknowledged_ = 0;
   uint64_t payload_bytes_ = 0;
   uint64_t wire_bytes_ = 0;
   uint64_t hellos_ = 0;

@@ -77,6 +77,8 @@ struct Shipper::State {
   mutable std::mutex mutex;  // guards what follows
   std::string failure;
   std::string trouble;
+  bool open = false;
+  std::string turned_away;
   ShipperStats stats;
   size_t unacknowledged_records = 0;
 
@@ -121,12 +123,15 @@ void Shipper::State::Publish() {
   stats = done;
   stats.batches_sent += session->batches_sent();
   stats.batches_acknowledged += session->batches_acknowledged();
+  stats.records_acknowledged += session->records_acknowledged();
   stats.payload_bytes += session->payload_bytes();
   stats.wire_bytes += session->wire_bytes();
   stats.hellos += session->hellos();
   stats.records_dropped += session->records_refused();
   unacknowledged_records = session->unacknowledged_records();
   trouble = dealer->trouble();
+  open = session->open();
+  turned_away = session->turned_away();
 }
 
 void Shipper::State::Fail(const std::string& why) {
@@ -308,6 +313,19 @@ std::string Shipper::trouble() const {
   return state_->trouble.empty() ? "" : state_->where + ": " + state_->trouble;
 }
 
+std::string Shipper::not_taken() const {
+  const State& s = *state_;
+  const std::lock_guard lock(s.mutex);
+  if (!s.failure.empty()) return s.failure;
+  if (!s.trouble.empty()) return s.where + ": " + s.trouble;
+  if (s.open) return {};
+  return s.where + (s.turned_away.empty() ? " does not answer" : " takes nothing now: " + s.turned_away);
+}
+
+std::string Shipper::spool_problem() const {
+  return state_->spool != nullptr ? state_->spool->problem() : std::string();
+}
+
 ShipperStats Shipper::stats() const {
   ShipperStats stats;
   {
@@ -323,6 +341,10 @@ ShipperStats Shipper::stats() const {
     stats.spool_disk_failures = spool.disk_failures;
     stats.spool_batches_written = spool.spool.batches_written;
     stats.spool_batches_read = spool.spool.batches_read;
+    stats.spool_batches_damaged = spool.spool.damaged_batches;
+    stats.spool_records_shed = spool.spool.records_shed;
+    stats.spool_bytes = spool.spool.bytes;
+    stats.spool_segments = spool.spool.segments;
     stats.spool_records_left = spool.records_left;
   }
   return stats;

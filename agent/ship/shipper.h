@@ -62,15 +62,20 @@ struct ShipperStats {
   uint64_t records_dropped = 0;  // of these: lost to a full queue, a failure, or refused for good
   uint64_t batches_sent = 0;     // resends included
   uint64_t batches_acknowledged = 0;
-  uint64_t payload_bytes = 0;  // of distinct batches, before zstd
-  uint64_t wire_bytes = 0;     // of distinct batches, as sent
-  uint64_t hellos = 0;         // 1 if nothing ever went wrong
+  uint64_t records_acknowledged = 0;  // in these; with a spool also records of earlier starts
+  uint64_t payload_bytes = 0;         // of distinct batches, before zstd
+  uint64_t wire_bytes = 0;            // of distinct batches, as sent
+  uint64_t hellos = 0;                // 1 if nothing ever went wrong
   // With a spool.
   uint64_t spool_records_lost = 0;  // shed, or damaged on disk
   uint64_t spool_torn_tails = 0;
   uint64_t spool_disk_failures = 0;
   uint64_t spool_batches_written = 0;
   uint64_t spool_batches_read = 0;
+  uint64_t spool_batches_damaged = 0;
+  uint64_t spool_records_shed = 0;
+  uint64_t spool_bytes = 0;  // on disk now
+  uint64_t spool_segments = 0;
   uint64_t spool_records_left = 0;  // after Finish(): kept for a later start
 };
 
@@ -95,6 +100,10 @@ class Shipper {
   std::string failure() const;
   // Not empty: there is no connection, and why as far as it is known; it goes on trying.
   std::string trouble() const;
+  // Empty: the collector takes batches. Else why it does not, or not yet.
+  std::string not_taken() const;
+  // Empty: the spool takes what it is given, or there is none. Else it fails, is full, or has just shed.
+  std::string spool_problem() const;
   ShipperStats stats() const;
 
  private:

@@ -13,6 +13,8 @@ namespace {
 
 // The age of a batch, syncing and retries are met with this precision.
 constexpr std::chrono::milliseconds kTick{20};
+// A whole segment goes at a time, so a spool that sheds does it now and then: so long it counts as shedding.
+constexpr int64_t kShedsNs = 60'000'000'000;
 
 int64_t SteadyNs() {
   return std::chrono::duration_cast<std::chrono::nanoseconds>(
@@ -155,6 +157,16 @@ void SpoolSource::Stop() {
   if (keeper_.joinable()) keeper_.join();
 }
 
+std::string SpoolSource::problem() const {
+  const std::string spool = "spool '" + options_.spool.folder + "'";
+  const std::lock_guard lock(mutex_);
+  if (!failing_.empty()) return failing_;
+  if (stuck_) return spool + " is full, and waits for the collector";
+  if (shed_ns_ == 0 || SteadyNs() - shed_ns_ >= kShedsNs) return {};
+  return spool + " is full and sheds its oldest records: " + std::to_string(stats_.spool.records_shed) +
+         " so far";
+}
+
 SpoolSourceStats SpoolSource::stats() const {
   const std::lock_guard lock(mutex_);
   return stats_;
@@ -195,6 +207,7 @@ void SpoolSource::Trouble(const std::string& what, int64_t now_ns) {
   {
     const std::lock_guard lock(mutex_);
     ++stats_.disk_failures;
+    failing_ = what;
   }
   Tell(what + "; shipping goes on from memory until it can be written");
 }
@@ -270,7 +283,9 @@ void SpoolSource::WriteWaiting(int64_t now_ns) {
 bool SpoolSource::TakeFresh(int64_t now_ns) {
   bool worked = false;
   SealedBatch sealed;
-  while (waiting_bytes_ < limits::kMaxUnspooledBytes && queue_.Take(now_ns, sealed)) {
+  // Not without end: a host that is faster than the disk would be all that is attended to.
+  for (uint32_t n = 0; n < limits::kCreditBatches && waiting_bytes_ < limits::kMaxUnspooledBytes; ++n) {
+    if (!queue_.Take(now_ns, sealed)) break;
     worked = true;
     waiting_.push_back(NumberBatch(sealed, ++last_sequence_));
     waiting_bytes_ += waiting_.back().message.size();
@@ -356,7 +371,9 @@ bool SpoolSource::Refill(int64_t) {
 void SpoolSource::Publish() {
   const SpoolStats spool = spool_ != nullptr ? spool_->stats() : SpoolStats();
   const std::lock_guard lock(mutex_);
+  if (spool.records_shed != stats_.spool.records_shed) shed_ns_ = SteadyNs();
   stats_.spool = spool;
+  if (!trouble_) failing_.clear();
 }
 
 void SpoolSource::Close() {

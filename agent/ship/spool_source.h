@@ -7,7 +7,7 @@
 // that is full the queue before it fills, and drops or waits as it does without a spool.
 //
 // Start(), Stop() and Abandon() on the owner's thread; BatchSource's functions, active(), identity() and
-// EpochDone() on the shipping thread; stats() on any.
+// EpochDone() on the shipping thread; stats() and problem() on any.
 #pragma once
 
 #include <condition_variable>
@@ -68,6 +68,9 @@ class SpoolSource final : public BatchSource {
   // Writes what the closed queue holds, as far as the disk takes it, and ends.
   void Stop();
   SpoolSourceStats stats() const;
+  // Empty: what comes is kept. Else the disk takes nothing, there is no room, or something was shed not long
+  // ago.
+  std::string problem() const;
 
  private:
   SpoolSource(Options options, ShipIdentity identity, BatchQueue& queue, std::function<void()> wake_shipper);
@@ -122,6 +125,8 @@ class SpoolSource final : public BatchSource {
   bool more_ = false;       // the keeper has more than is in ready_
   bool all_given_ = false;  // of the active epoch
   SpoolSourceStats stats_;
+  std::string failing_;  // what the disk said
+  int64_t shed_ns_ = 0;  // when something was shed last
 };
 
 }  // namespace keytrail

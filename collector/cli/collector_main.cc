@@ -308,13 +308,13 @@ int RunCollector(const CollectorArguments& arguments) {
   if (feed.changes() != 0) teller.Say(std::to_string(feed.changes()) + " calls are there already");
   const Result<std::unique_ptr<QueryService>> service = StartService(arguments, *pem, path, teller);
   if (!service) return Fail(service.error());
-  std::unique_ptr<OperationsPort> operations;
+  std::unique_ptr<CollectorMetrics> metrics;
   if (!arguments.metrics.empty()) {
-    Result<std::unique_ptr<OperationsPort>> port =
-        OperationsPort::Open(arguments.metrics, kCollectorMetricPrefix);
+    Result<std::unique_ptr<CollectorMetrics>> port =
+        CollectorMetrics::Open(arguments.metrics, service->get());
     if (!port) return Fail("--metrics: " + port.error());
-    operations = std::move(*port);
-    teller.Say("metrics at http://" + operations->address() + "/metrics");
+    metrics = std::move(*port);
+    teller.Say("metrics at http://" + metrics->address() + "/metrics");
   }
   Judge judge(correlator, **store);
   while (stop_signal == 0) {
@@ -331,10 +331,7 @@ int RunCollector(const CollectorArguments& arguments) {
     teller.Problem(problem);
     teller.Verdicts(judge.verdicts());
     teller.Finished(receiver.stats());
-    if (operations != nullptr) {
-      operations->Publish(
-          CollectorState(receiver.stats(), *service ? &**service : nullptr, judge.verdicts(), problem));
-    }
+    if (metrics != nullptr && metrics->Due()) metrics->Publish({receiver.stats(), judge.verdicts(), problem});
   }
   teller.Say(stop_signal == SIGINT ? "interrupted, finishing" : "terminated, finishing");
   // What has arrived is still taken; what has not will be sent to the next collector.
@@ -391,7 +388,8 @@ int Main(int argc, char** argv) {
       ->needs(certificate);
   app.add_option("--metrics", arguments.metrics,
                  "Serve /metrics, /healthz and /readyz over HTTP here; of this host only")
-      ->type_name("ADDR:PORT");
+      ->type_name("ADDR:PORT")
+      ->check(OperationsAddressProblem);
   app.add_option(
          "--user", arguments.user,
          "Who to run as once keys and certificates are read; root becomes 'keytrail' or else 'nobody'\n"

@@ -1,16 +1,63 @@
 #include "collector/cli/metrics.h"
 
+#include <chrono>
+#include <utility>
+#include <vector>
+
 namespace keytrail {
 
-OperationsState CollectorState(const ReceiverStats& r, const QueryService* service, size_t verdicts,
-                               const std::string& problem) {
+namespace {
+
+constexpr int64_t kCopyEveryNs = 250'000'000;
+
+int64_t SteadyNs() {
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(
+             std::chrono::steady_clock::now().time_since_epoch())
+      .count();
+}
+
+}  // namespace
+
+Result<std::unique_ptr<CollectorMetrics>> CollectorMetrics::Open(const std::string& address,
+                                                                 const QueryService* service) {
+  std::unique_ptr<CollectorMetrics> metrics(new CollectorMetrics(service));
+  Result<std::unique_ptr<OperationsPort>> port =
+      OperationsPort::Open(address, kCollectorMetricPrefix, [m = metrics.get()] { return m->State(); });
+  if (!port) return Error{port.error()};
+  metrics->port_ = std::move(*port);
+  return metrics;
+}
+
+bool CollectorMetrics::Due() {
+  const int64_t now = SteadyNs();
+  if (now < next_ns_) return false;
+  next_ns_ = now + kCopyEveryNs;
+  return true;
+}
+
+void CollectorMetrics::Publish(CollectorFigures figures) {
+  const std::lock_guard lock(mutex_);
+  figures_ = std::move(figures);
+  begun_ = true;
+}
+
+OperationsState CollectorMetrics::State() const {
   constexpr auto kGauge = Measure::Kind::kGauge;
+  CollectorFigures figures;
   OperationsState state;
-  state.not_ready = problem;
+  {
+    const std::lock_guard lock(mutex_);
+    figures = figures_;
+    state.not_ready = begun_ ? figures.problem : "starting";
+  }
   std::vector<Measure>& m = state.measures;
   const auto count = [&m](const char* name, const char* help, uint64_t value) {
-    m.push_back({name, help, Measure::Kind::kCounter, static_cast<double>(value)});
+    m.push_back({name, help, Measure::Kind::kCounter, static_cast<double>(value), {}});
   };
+  const auto gauge = [&m](const char* name, const char* help, double value) {
+    m.push_back({name, help, kGauge, value, {}});
+  };
+  const ReceiverStats& r = figures.receiver;
   count("messages_total", "Messages received", r.messages);
   count("message_bytes_total", "Bytes of messages received", r.bytes);
   count("hellos_total", "Hellos of agents", r.hellos);
@@ -35,11 +82,11 @@ OperationsState CollectorState(const ReceiverStats& r, const QueryService* servi
   count("put_out_crowd_total", "Connections ended because too many had no hello", r.door.put_out_crowd);
   count("put_out_wanted_total", "Connections ended for garbage or a revoked key", r.door.put_out_wanted);
   count("accepts_failed_total", "Connections that could not be taken", r.door.accepts_failed);
-  m.push_back({"verdicts", "Verdicts of the last judgement", kGauge, static_cast<double>(verdicts)});
-  if (service == nullptr) return state;
-  const ServiceStats q = service->stats();
-  m.push_back({"queries_running", "Queries that run now", kGauge, static_cast<double>(q.running)});
-  m.push_back({"queries_waiting", "Queries that wait now", kGauge, static_cast<double>(q.waiting)});
+  gauge("verdicts", "Verdicts of the last judgement", static_cast<double>(figures.verdicts));
+  if (service_ == nullptr) return state;
+  const ServiceStats q = service_->stats();
+  gauge("queries_running", "Queries that run now", static_cast<double>(q.running));
+  gauge("queries_waiting", "Queries that wait now", static_cast<double>(q.waiting));
   count("queries_answered_total", "Queries answered", q.answered);
   count("queries_refused_total", "Queries refused as not read-only", q.refused);
   count("queries_turned_away_total", "Queries for which there was no room", q.turned_away);

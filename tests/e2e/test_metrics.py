@@ -1,11 +1,14 @@
 #!/usr/bin/env python3
-"""keytrail-collector --metrics: the figures are those of the agent and of the database, the document names each of
-them, and readiness follows the disk. Read by Prometheus's own parser (python3-prometheus-client)."""
+"""--metrics of keytrail-agent and keytrail-collector: the figures are those of the summary and of the database, the
+document names each of them, and readiness follows collector and disk. Read by Prometheus's own parser
+(python3-prometheus-client)."""
 
 import contextlib
+import ctypes
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -18,7 +21,24 @@ sys.path.append("/usr/lib/python3/dist-packages")
 from prometheus_client.parser import text_string_to_metric_families
 
 import harness
+from test_restraint import CLONE_NEWNET, frames
 from test_ship import free_port
+
+# Not numeric, or of other hosts, or none at all.
+NO_ADDRESSES = ("0.0.0.0:0", "[::]:0", "192.0.2.1:0", "localhost:0", "7452", "127.0.0.1:70000", "127.0.0.1:0,0.0.0.0:0",
+                "127.0.0.1:0r", "")
+
+with open(os.path.join(harness.REPOSITORY, "common", "counters.h"), encoding="utf-8") as header:
+    NAMES = re.findall(r'^  X\(k\w+, "(\w+)"\)', header.read(), re.M)
+# Of these nobody counts anything: the shipper has figures of its own.
+OF_THE_SHIPPER = {"queue_drops", "records", "records_dropped", "batches_sent", "batches_acknowledged"}
+
+
+def told(prefix):
+    """{name: type} of the document's tables."""
+    with open(os.path.join(harness.REPOSITORY, "docs", "metrics.md"), encoding="utf-8") as handle:
+        rows = re.findall(r"^\| `(\w+)`(?: by \w+(?:, \w+)*)? \| (\w+) \|", handle.read(), re.M)
+    return {name: kind for name, kind in rows if name.startswith(prefix)}
 
 
 def get(base, path):
@@ -40,10 +60,15 @@ def until(what, seconds=60):
     raise AssertionError("it did not come to pass")
 
 
-class Metrics(harness.ProgramTest):
+class Served(harness.ProgramTest):
+    def setUp(self):
+        super().setUp()
+        self.path = os.path.join(harness.BUNDLED, "healthy", "tidb1.pcap.zst")
+        self.address = f"tcp://127.0.0.1:{free_port()}"
+
     @contextlib.contextmanager
     def collector(self, data, query="none"):
-        self.address = f"tcp://127.0.0.1:{free_port()}"
+        """Yields where its operations port is."""
         base = f"http://127.0.0.1:{free_port()}"
         with open(os.path.join(self.scratch, "stderr"), "wb") as errors:
             process = subprocess.Popen(
@@ -57,12 +82,27 @@ class Metrics(harness.ProgramTest):
                 process.send_signal(signal.SIGTERM)
                 process.wait(timeout=60)
 
+    @contextlib.contextmanager
+    def agent(self, *arguments):
+        base = f"http://127.0.0.1:{free_port()}"
+        with open(os.path.join(self.scratch, "agent.stderr"), "wb") as errors:
+            process = subprocess.Popen([harness.program("keytrail-agent"), "--metrics", base[len("http://"):],
+                                        *arguments], stdout=subprocess.DEVNULL, stderr=errors)
+        try:
+            harness.wait_listening(process, base.replace("http", "tcp"))
+            yield process, base
+        finally:
+            process.kill()  # it would wait for its collector
+            process.wait(timeout=60)
+
     def samples(self, base):
         status, text = get(base, "/metrics")
         self.assertEqual(status, 200)
         return {sample.name: (sample.value, family.type)
                 for family in text_string_to_metric_families(text) for sample in family.samples}
 
+
+class Collector(Served):
     def ship(self, path, *more):
         return harness.run([harness.program("keytrail-agent"), "-r", path, "-q", "--collector", self.address, *more])
 
@@ -86,20 +126,17 @@ class Metrics(harness.ProgramTest):
         self.assertEqual(counted.stdout.split(), ["n", str(len(records))], counted.stderr)
 
     def test_document_and_program_agree(self):
-        with open(os.path.join(harness.REPOSITORY, "docs", "metrics.md"), encoding="utf-8") as handle:
-            told = dict(re.findall(r"^\| `(keytrail_\w+)` \| (\w+) \|", handle.read(), re.M))
         with self.collector(os.path.join(self.scratch, "data"), f"127.0.0.1:{free_port()}") as base:
             until(lambda: get(base, "/readyz")[0] == 200)
             found = {name: kind for name, (_, kind) in self.samples(base).items()}
-        self.assertEqual(found, told)
+        self.assertEqual(found, told("keytrail_collector_"))
 
     def test_other_hosts_are_refused(self):
-        for address in ("0.0.0.0:0", "[::]:0", "192.0.2.1:0", "localhost:0", "7452", "127.0.0.1:70000",
-                        "127.0.0.1:0,0.0.0.0:0", "127.0.0.1:0r"):
+        for address in NO_ADDRESSES:
             result = harness.run([harness.program("keytrail-collector"), "--listen", f"tcp://127.0.0.1:{free_port()}",
                                   "--data", os.path.join(self.scratch, "data"), "--query", "none",
                                   "--metrics", address], timeout=60)
-            self.assertNotEqual(result.returncode, harness.DONE, address)
+            self.assertEqual(result.returncode, harness.USAGE, address)
             self.assertIn("--metrics", result.stderr)
 
     def test_a_full_disk_is_not_ready(self):
@@ -128,6 +165,121 @@ class Metrics(harness.ProgramTest):
             os.unlink(filler)
             self.ship(harness.capture(scenario, "tidb1"))
             until(lambda: get(base, "/readyz")[0] == 200)
+
+
+class Agent(Served):
+    def test_a_file_that_waits_for_its_collector(self):
+        records, summary, _ = harness.agent_json(self.path)
+        spool = os.path.join(self.scratch, "spool")
+        with self.agent("-r", self.path, "--collector", self.address, "--wait", "5m", "--spool", spool) as (agent, base):
+            until(lambda: "the capture has ended" in get(base, "/readyz")[1])
+            status, why = until(lambda: (a := get(base, "/readyz"))[1].count("nobody takes the connection") and a)
+            self.assertEqual(status, 503)
+            self.assertIn(self.address, why)
+            self.assertEqual(get(base, "/healthz"), (200, "alive\n"))
+            got = until(lambda: (s := self.samples(base))["keytrail_agent_spool_bytes"][0] and s)
+            for name in NAMES:
+                if name not in OF_THE_SHIPPER:
+                    self.assertEqual(got[f"keytrail_agent_{name}_total"], (summary.get(name, 0), "counter"), name)
+            self.assertEqual(got["keytrail_agent_ship_records_total"][0], len(records))
+            self.assertEqual(got["keytrail_agent_ship_records_acknowledged_total"][0], 0)
+            self.assertEqual(got["keytrail_agent_ship_connected"], (0, "gauge"))
+            self.assertEqual(got["keytrail_agent_spool_healthy"][0], 1)
+            self.assertEqual(got["keytrail_agent_detail_level"][0], 0)
+            self.assertEqual({name: kind for name, (_, kind) in got.items()}, told("keytrail_agent_"))
+            with self.collector(os.path.join(self.scratch, "data")):
+                self.assertEqual(agent.wait(timeout=120), harness.DONE)
+
+    def test_a_spool_that_cannot_write(self):
+        disk = os.path.join(self.scratch, "disk")
+        os.mkdir(disk)
+        if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8k,mode=0700", "none", disk],
+                          stderr=subprocess.DEVNULL).returncode:
+            self.skipTest("no tmpfs can be mounted here")
+        try:
+            with self.agent("-r", self.path, "--collector", self.address, "--wait", "5m", "--spool", disk) as (_, base):
+                until(lambda: "No space left on device" in get(base, "/readyz")[1])
+                got = self.samples(base)
+                self.assertEqual(got["keytrail_agent_spool_healthy"][0], 0)
+                self.assertEqual(got["keytrail_agent_spool_disk_failures_total"][0], 1)
+        finally:
+            subprocess.run(["umount", "-l", disk], check=False)
+
+    def test_what_a_spool_has_is_shipped(self):
+        spool = os.path.join(self.scratch, "spool")
+        arguments = ["--collector", self.address, "--spool", spool]
+        kept = harness.run([harness.program("keytrail-agent"), "-r", self.path, *arguments, "--wait", "1s"])
+        self.assertEqual(kept.returncode, harness.INCOMPLETE, kept.stderr)
+        with self.agent("--drain", *arguments, "--wait", "5m") as (agent, base):
+            until(lambda: "nobody takes the connection" in get(base, "/readyz")[1])
+            got = self.samples(base)
+            self.assertNotIn("keytrail_agent_packets_total", got)
+            self.assertGreater(got["keytrail_agent_spool_bytes"][0], 0)
+            with self.collector(os.path.join(self.scratch, "data")):
+                self.assertEqual(agent.wait(timeout=120), harness.DONE)
+
+    def test_wrong_usage(self):
+        good = "127.0.0.1:0"
+        for arguments in (["-r", self.path, "--metrics", good], ["-r", self.path, "--json", "--metrics", good]):
+            result = harness.run([harness.program("keytrail-agent"), *arguments], timeout=60)
+            self.assertEqual(result.returncode, harness.USAGE, result.stderr)
+            self.assertIn("--metrics is for captures that go on", result.stderr)
+        for address in NO_ADDRESSES:
+            result = harness.run([harness.program("keytrail-agent"), "-i", "lo", "--metrics", address], timeout=60)
+            self.assertEqual(result.returncode, harness.USAGE, address)
+            self.assertIn("--metrics", result.stderr)
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))
+            taken.listen()
+            address = f"127.0.0.1:{taken.getsockname()[1]}"
+            result = harness.run([harness.program("keytrail-agent"), "-i", "lo", "--metrics", address], timeout=60)
+            self.assertEqual(result.returncode, harness.FAILED, result.stderr)
+            self.assertIn(address, result.stderr)
+
+
+@unittest.skipIf(os.geteuid() != 0, "needs root, to capture in a network namespace of its own")
+class LiveAgent(Served):
+    """On a device, in a network namespace of its own, from which the process does not come back."""
+
+    @classmethod
+    def setUpClass(cls):
+        if ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWNET) != 0:
+            raise OSError(ctypes.get_errno(), "unshare")
+        for command in ("ip link set lo up", "ip link add kt0 type veth peer name kt1", "ip link set kt0 up",
+                        "ip link set kt1 up"):
+            subprocess.run(command.split(), check=True)
+
+    def test_a_device(self):
+        with self.agent("-i", "kt1", "--collector", self.address, "--cpu-limit", "10000") as (_, base):
+            until(lambda: "nobody takes the connection" in get(base, "/readyz")[1])
+            with self.collector(os.path.join(self.scratch, "data")) as collector:
+                until(lambda: get(base, "/readyz") == (200, "ready\n"))
+                self.assertEqual(self.samples(base)["keytrail_agent_ship_connected"][0], 1)
+                sent = frames(self.path)
+                with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as out:
+                    out.bind(("kt0", 0))
+                    for n, packet in enumerate(sent):
+                        if n % 64 == 0:
+                            time.sleep(0.002)
+                        out.send(packet)
+                # The device may carry a packet of the kernel's own besides.
+                got = until(lambda: (s := self.samples(base))["keytrail_agent_packets_total"][0] >= len(sent) and
+                            s["keytrail_agent_ship_records_total"][0] > 0 and
+                            s["keytrail_agent_ship_records_acknowledged_total"] == s["keytrail_agent_ship_records_total"]
+                            and s)
+                self.assertEqual(got["keytrail_agent_kernel_drops_total"][0], 0)
+                until(lambda: self.samples(collector)["keytrail_collector_calls_total"][0] ==
+                      self.samples(base)["keytrail_agent_ship_records_acknowledged_total"][0])
+            status, why = until(lambda: (a := get(base, "/readyz"))[0] == 503 and a)
+            self.assertIn(self.address, why)
+            self.assertEqual(get(base, "/healthz")[0], 200)
+            with self.collector(os.path.join(self.scratch, "data")):
+                until(lambda: get(base, "/readyz")[0] == 200)
+
+    def test_without_a_collector(self):
+        with self.agent("-i", "kt1") as (_, base):
+            until(lambda: get(base, "/readyz")[0] == 200)
+            self.assertFalse([name for name in self.samples(base) if "ship" in name or "spool" in name])
 
 
 if __name__ == "__main__":

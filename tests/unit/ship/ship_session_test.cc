@@ -252,6 +252,7 @@ TEST_F(ShipSessionTest, SaysGoodbyeWhenAllIsAcknowledged) {
   std::vector<Envelope> due = Due(4);
   ASSERT_EQ(due.size(), 1u);
   EXPECT_EQ(due[0].bye().last_sequence(), 1u);
+  EXPECT_EQ(session_.records_acknowledged(), 10u);
   EXPECT_FALSE(session_.done());
   Envelope bye;
   bye.mutable_bye();
@@ -281,9 +282,15 @@ TEST_F(ShipSessionTest, ACollectorThatCannotWriteIsAskedAgain) {
   Due(0);
   Hear(1, Welcome(77, 0, 16));
   Due(2);
+  EXPECT_TRUE(session_.open());
   HearRefusal(3, protocol::Refusal::UNAVAILABLE, 1);
+  EXPECT_FALSE(session_.open());
+  EXPECT_EQ(session_.turned_away(), "because");
   EXPECT_TRUE(Due(500).empty());
   EXPECT_EQ(Due(1100).size(), 1u);
+  Hear(1101, Welcome(77, 0, 16));
+  EXPECT_TRUE(session_.open());
+  EXPECT_EQ(session_.turned_away(), "");
   EXPECT_EQ(session_.failure(), "");
 }
 

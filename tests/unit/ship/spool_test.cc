@@ -355,9 +355,10 @@ TEST_F(SpoolTest, AFileOfANewerVersionIsLeftAlone) {
 
 class SourceTest : public ::testing::Test {
  protected:
-  void Start(const std::string& folder, uint64_t epoch) {
+  void Start(const std::string& folder, uint64_t epoch, uint64_t max_bytes = limits::kDefaultSpoolBytes) {
     SpoolSource::Options options;
     options.spool.folder = folder;
+    options.spool.max_bytes = max_bytes;
     options.tell = [this](const std::string& what) {
       const std::lock_guard lock(mutex_);
       told_.push_back(what);
@@ -397,6 +398,15 @@ class SourceTest : public ::testing::Test {
     }
   }
 
+  // The keeper says so a moment after it happened.
+  std::string WaitProblem(bool any) {
+    for (;;) {
+      const std::string problem = source_->problem();
+      if (problem.empty() != any) return problem;
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+  }
+
   const ScratchDir dir_;
   RandomRecords records_{1};
   BatchQueue queue_{4 << 20, 10, false, [] {}};
@@ -416,6 +426,18 @@ TEST_F(SourceTest, MoreThanMemoryHoldsIsReadBackInOrder) {
   EXPECT_GT(source_->stats().spool.batches_read, 0u);
 }
 
+TEST_F(SourceTest, SheddingIsAProblem) {
+  Start(dir_ / "spool", 7, 256 << 10);
+  PutBatches(1);
+  Take(1);
+  EXPECT_EQ(source_->problem(), "");
+  // Nobody takes these.
+  while (source_->stats().spool.records_shed == 0) PutBatches(10);
+  EXPECT_THAT(WaitProblem(true), HasSubstr("is full and sheds its oldest records: "));
+  queue_.Close();
+  source_->Stop();
+}
+
 TEST_F(SourceTest, AReadOnlyFolderIsToldOnceAndUsedWhenItCanBe) {
   if (geteuid() != 0) GTEST_SKIP() << "needs root, to give the folder away";
   const std::string folder = dir_ / "spool";
@@ -427,8 +449,10 @@ TEST_F(SourceTest, AReadOnlyFolderIsToldOnceAndUsedWhenItCanBe) {
   Take(5);
   ASSERT_EQ(told().size(), 1u);
   EXPECT_THAT(told()[0], HasSubstr("shipping goes on from memory"));
+  EXPECT_THAT(source_->problem(), HasSubstr("Read-only"));
   ASSERT_EQ(mount("keytrail", folder.c_str(), "tmpfs", MS_REMOUNT, "size=1m,mode=0700"), 0);
   WaitTold("can be used again");
+  WaitProblem(false);
   PutBatches(3);
   Take(3, false);
   queue_.Close();
@@ -451,6 +475,7 @@ TEST_F(SourceTest, AFullDiskIsToldOnceAndWrittenAgainWhenThereIsRoom) {
   // Nobody takes anything: the disk fills, then memory.
   for (int i = 0; i < 200; ++i) PutBatches(1);
   WaitTold("No space left on device");
+  EXPECT_THAT(source_->problem(), HasSubstr("No space left on device"));
   Take(50);
   std::filesystem::remove(folder + "/ballast");
   mount("keytrail", folder.c_str(), "tmpfs", MS_REMOUNT, "size=4m,mode=0700");
