@@ -14,6 +14,7 @@ import unittest
 
 import harness
 import pcap_file
+from test_keys import Proxy
 from test_ship import Collector
 
 ALL = os.environ.get("KEYTRAIL_REDACT_ALL") == "1"
@@ -113,6 +114,17 @@ def spool_payloads(folder):
     return b"".join(out)
 
 
+def wire_payloads(sent):
+    """What agents sent, and all batches in it, unpacked."""
+    out, at = [sent], sent.find(ZSTD)
+    while at >= 0:
+        out.append(subprocess.run(["zstd", "-dcq"], input=sent[at:at + (1 << 21)], stdout=subprocess.PIPE,
+                                  stderr=subprocess.DEVNULL).stdout)
+        at = sent.find(ZSTD, at + 1)
+    assert len(out) > 1
+    return b"\0".join(out)
+
+
 def every_file(folder):
     out = []
     for top, _, names in os.walk(folder):
@@ -161,15 +173,20 @@ class Redact(harness.ProgramTest):
             self.assertEqual(agent.returncode, harness.INCOMPLETE, words)
             left += spool_payloads(spools[host]) + words
         collector = Collector(folder)
+        # Without keys of its own the wire is there to be read, as it would be decrypted.
+        harness.wait_listening(collector.process, collector.address)
+        wire = Proxy(int(collector.address.rsplit(":", 1)[1]))
         try:
             for host in harness.HOSTS:
                 drained = harness.run([harness.program("keytrail-agent"), "--drain", "-q", "--spool", spools[host],
-                                       "--collector", collector.address, "--agent-name", host, "--role", host[:-1]])
+                                       "--collector", f"tcp://127.0.0.1:{wire.port}", "--agent-name", host, "--role",
+                                       host[:-1]])
                 self.assertEqual(drained.returncode, harness.DONE, drained.stderr)
         finally:
+            wire.close()
             collector.stop()
         data = os.path.join(folder, "data")
-        out = {"spool": left, "database": every_file(data), "all files": every_file(folder)}
+        out = {"spool": left, "wire": wire_payloads(b"\0".join(wire.sent)), "database": every_file(data), "all files": every_file(folder)}
         report = harness.run([harness.program("keytrail"), "verdicts", "--db", data, "--json"])
         exports = [report, harness.run([harness.program("keytrail"), "verdicts", "--db", data])]
         for query in ("select * from calls", "select * from statements", "select * from errors", "select * from evidence"):
