@@ -25,6 +25,7 @@
 #include "agent/ship/redacting_sink.h"
 #include "agent/ship/shipper.h"
 #include "agent/ship/text_output.h"
+#include "common/confinement.h"
 #include "common/key_token.h"
 #include "common/limits.h"
 #include "common/log.h"
@@ -55,6 +56,7 @@ struct AgentArguments {
   std::string redact = "off";
   std::string redact_secret;
   std::string spool;
+  std::string user;
   std::string wait;
   uint64_t spool_bytes = limits::kDefaultSpoolBytes;
   int64_t wait_ns = 0;
@@ -135,8 +137,9 @@ void DescribeArguments(CLI::App& app, AgentArguments& arguments) {
       ->check(CLI::IsMember({"tidb", "hex"}))
       ->type_name("FORM");
   app.add_option("--redact", arguments.redact,
-                 "'off', or 'on': keys leave as tokens that keep their order, texts and values not at all")
-      ->check(CLI::IsMember({"off", "on"}))
+                 "'off', 'on': keys leave as tokens that keep their order, texts and values not at all, or\n"
+                 "'marker': what is printed has keys and texts between marks, for keytrail keys strip")
+      ->check(CLI::IsMember({"off", "on", "marker"}))
       ->type_name("MODE");
   app.add_option("--redact-secret", arguments.redact_secret,
                  "The secret of the tokens, the same file on all hosts (keytrail keys secret)")
@@ -187,6 +190,11 @@ void DescribeArguments(CLI::App& app, AgentArguments& arguments) {
          "answer, then 60s)")
       ->type_name("TIME")
       ->needs(collector);
+  app.add_option("--user", arguments.user,
+                 "Who to run as once the device and all files are open; root becomes 'keytrail' or else\n"
+                 "'nobody' if it is not given. 'root' stays root, without its capabilities")
+      ->type_name("USER")
+      ->envname("KEYTRAIL_USER");
   app.add_option(
          "--cpu-limit", arguments.cpu_limit,
          "Percent of one core that a live capture may use. Above it for 2 s it reads less, step by step\n"
@@ -298,8 +306,9 @@ void PrintSummary(const AgentArguments& arguments, const AgentPipeline& pipeline
   TellFigures("counters", counters);
 }
 
-Result<ShipperOptions> OptionsOf(const AgentArguments& arguments) {
+Result<ShipperOptions> OptionsOf(const AgentArguments& arguments, const Redaction& redaction) {
   ShipperOptions ship;
+  ship.redaction = redaction;
   ship.address = arguments.collector;
   ship.agent_name = arguments.agent_name;
   ship.role = arguments.role;
@@ -359,9 +368,28 @@ int FinishShipping(Shipper& shipper) {
   return kExitIncomplete;
 }
 
+// Everything that needs rights is open: nothing that comes in over the network is read before this.
+Status GiveUpRights(const AgentArguments& arguments) {
+  const Result<Account> account = AccountToBecome(arguments.user);
+  if (!account) return Error{"--user: " + account.error()};
+  std::vector<Writable> writable;
+  if (!arguments.spool.empty()) {
+    const Status made = MakeFolderFor(arguments.spool, *account);
+    if (!made.ok()) return Error{"--spool: " + made.error()};
+    writable.push_back({arguments.spool});
+  }
+  const Result<Confined> confined = Confine(*account, writable);
+  if (!confined) return Error{confined.error()};
+  if (arguments.verbose) Tell(LogLevel::kInfo, confined->description);
+  return Done{};
+}
+
 int Drain(const AgentArguments& arguments) {
-  const Result<ShipperOptions> options = OptionsOf(arguments);
+  // What the spool has goes out as it was told then; a loss of this start has no key.
+  const Result<ShipperOptions> options = OptionsOf(arguments, Redaction());
   if (!options) return Fail(options.error());
+  const Status confined = GiveUpRights(arguments);
+  if (!confined.ok()) return Fail(confined.error());
   Result<std::unique_ptr<Shipper>> shipper = Shipper::Start(*options);
   if (!shipper) return Fail(shipper.error());
   const Result<std::unique_ptr<AgentMetrics>> metrics = OpenMetrics(arguments);
@@ -378,11 +406,14 @@ int Drain(const AgentArguments& arguments) {
 
 int RunAgent(const AgentArguments& arguments) {
   std::unique_ptr<Shipper> shipper;
-  const Result<std::unique_ptr<AgentMetrics>> opened = OpenMetrics(arguments);
-  if (!opened) return Fail(opened.error());
-  AgentMetrics* const metrics = opened->get();
   Result<std::unique_ptr<Schema>> schema = LoadSchema(arguments);
   if (!schema) return Fail(schema.error());
+  std::optional<RedactSecret> secret;
+  if (arguments.redact == "on") {
+    const Result<RedactSecret> read = ReadRedactSecretFile(arguments.redact_secret);
+    if (!read) return Fail("--redact-secret: " + read.error());
+    secret = *read;
+  }
   Result<std::unique_ptr<PacketSource>> source = OpenSource(arguments);
   if (!source) return Fail(source.error());
   std::unique_ptr<PacketWriter> packet_writer;
@@ -392,16 +423,23 @@ int RunAgent(const AgentArguments& arguments) {
     packet_writer = std::move(*created);
   }
 
+  const bool shipping = !arguments.collector.empty();
+  const Result<ShipperOptions> ship = OptionsOf(arguments, RedactionBy(secret));
+  if (!ship) return Fail(ship.error());
+  const Status confined = GiveUpRights(arguments);
+  if (!confined.ok()) return Fail(confined.error());
+  const Result<std::unique_ptr<AgentMetrics>> opened = OpenMetrics(arguments);
+  if (!opened) return Fail(opened.error());
+  AgentMetrics* const metrics = opened->get();
+
   LineWriter out(stdout);
   std::unique_ptr<CallSink> sink;
   PipelineOptions options;
   options.max_packets = arguments.count;
   options.duration_ns = arguments.duration_ns;
   options.grpc.all = arguments.all;
-  const bool shipping = !arguments.collector.empty();
+  const bool marks = arguments.redact == "marker";
   if (shipping) {
-    const Result<ShipperOptions> ship = OptionsOf(arguments);
-    if (!ship) return Fail(ship.error());
     Result<std::unique_ptr<Shipper>> started = Shipper::Start(*ship);
     if (!started) return Fail(started.error());
     shipper = std::move(*started);
@@ -411,20 +449,16 @@ int RunAgent(const AgentArguments& arguments) {
     sink = std::make_unique<NullOutput>();
   } else if (arguments.json) {
     options.grpc.keep_messages = arguments.full || arguments.raw;
-    sink = std::make_unique<JsonOutput>(**schema, JsonOptions{arguments.full, arguments.raw}, out);
+    sink = std::make_unique<JsonOutput>(**schema, JsonOptions{arguments.full, arguments.raw, marks}, out);
   } else {
     options.grpc.wants_messages = true;
     options.grpc.full_text = arguments.full || arguments.raw;
     sink = std::make_unique<TextOutput>(
-        **schema, TextOptions{arguments.full, arguments.raw, arguments.keys == "hex"}, out);
+        **schema, TextOptions{arguments.full, arguments.raw, arguments.keys == "hex", marks}, out);
   }
 
-  std::unique_ptr<RedactingSink> redacting;
-  if (arguments.redact == "on") {
-    const Result<RedactSecret> secret = ReadRedactSecretFile(arguments.redact_secret);
-    if (!secret) return Fail("--redact-secret: " + secret.error());
-    redacting = std::make_unique<RedactingSink>(*secret, *sink);
-  }
+  const std::unique_ptr<RedactingSink> redacting =
+      secret ? std::make_unique<RedactingSink>(*secret, *sink) : nullptr;
   CallSink& end = redacting != nullptr ? static_cast<CallSink&>(*redacting) : *sink;
   AgentPipeline pipeline(std::move(*source), **schema, options, end, packet_writer.get());
   SelfRestraint restraint(
@@ -499,6 +533,11 @@ int Main(int argc, char** argv) {
   }
   if (!redacts && !arguments.redact_secret.empty()) {
     return WrongUsage("--redact-secret says nothing without --redact on");
+  }
+  if (arguments.redact == "marker" && !arguments.collector.empty()) {
+    return WrongUsage(
+        "--redact marker marks what is printed; records for a collector carry keys as they are, so take on "
+        "or off with --collector");
   }
   if (redacts && arguments.drain) {
     return WrongUsage("--drain ships what the spool has as it is; --redact on was for the run that wrote it");

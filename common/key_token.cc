@@ -72,7 +72,8 @@ bool IsKeyToken(Bytes b) {
 }
 
 std::string KeyTokenFingerprint(Bytes token) {
-  return IsKeyToken(token) ? HexLower(token.subspan(kMagic.size(), 5)) : std::string();
+  return IsKeyToken(token) ? HexLower(token.subspan(kMagic.size(), kKeyTokenFingerprintBytes))
+                           : std::string();
 }
 
 KeyTokens::KeyTokens(const RedactSecret& secret) {
@@ -82,7 +83,7 @@ KeyTokens::KeyTokens(const RedactSecret& secret) {
   // Longer than what Draw hashes, so no draw is ever shown.
   const uint64_t fingerprint = SipText(split_key_, "keytrail fingerprint 1");
   token_ = kMagic;
-  for (int i = 0; i < 5; ++i) token_ += static_cast<char>(fingerprint >> (8 * i));
+  for (size_t i = 0; i < kKeyTokenFingerprintBytes; ++i) token_ += static_cast<char>(fingerprint >> (8 * i));
   token_ += '\1';
   states_.push_back(first_state_);
 }

@@ -23,6 +23,7 @@
 #include <vector>
 
 #include "common/bytes.h"
+#include "common/key_codec.h"
 #include "common/result.h"
 
 namespace keytrail {
@@ -32,6 +33,7 @@ struct RedactSecret {
 };
 
 inline constexpr size_t kKeyTokenPrefixBytes = 9;
+inline constexpr size_t kKeyTokenFingerprintBytes = 5;
 
 // The file: "keytrail-redact-secret-1", then "secret " and 64 hex digits, a line each. Error: path, reason;
 // others than the owner must not be able to read it.
@@ -51,6 +53,8 @@ class KeyTokens {
 
   // Valid until the next call.
   Bytes Token(Bytes key);
+  // As KeyTokenFingerprint of its tokens.
+  std::string Fingerprint() const { return HexLower(AsBytes(token_).subspan(3, kKeyTokenFingerprintBytes)); }
   // The key, or nothing if it is no token of this secret.
   std::optional<std::string> Reveal(Bytes token) const;
 

@@ -192,10 +192,17 @@ inline constexpr int64_t kMaxBatchAgeNs = 200'000'000;
 // receive -------------------------------------------------------------------------------------------------
 // Agents with an open session; hundreds of hosts are expected, the rest is room for reconnects.
 inline constexpr size_t kMaxSessions = 4096;
+// --agent-quota, calls a second: at the least, 16 batches that were under way already are earned before an
+// agent takes their silence for a dead collector (60 s).
+inline constexpr uint64_t kMinAgentQuota = 1000;
+inline constexpr uint64_t kMaxAgentQuota = 100'000'000;
 // Texts of a Hello: a path (PATH_MAX) with a few words.
 inline constexpr size_t kMaxHelloTextBytes = 4096 + 256;
-// Of a peer that has not said Hello nothing larger is parsed: a Hello has five texts and some numbers.
+// Of a peer that has not said Hello nothing larger is parsed: a Hello has five texts, a fingerprint and some
+// numbers.
 inline constexpr size_t kMaxHelloBytes = 6 * kMaxHelloTextBytes;
+// Hosts that a sentence about agents that differ names for each form.
+inline constexpr size_t kMaxToldHosts = 8;
 // An agent says Hello as soon as it is connected. Who has not after this time, by a receiver that has nothing
 // else to do, is put out: half a handshake, a mute peer, a scanner.
 inline constexpr int64_t kMaxHelloWaitNs = 6'000'000'000;
@@ -265,6 +272,14 @@ inline constexpr size_t kMaxWatchers = 128;
 inline constexpr int kMaxServiceThreads = 512;
 // A request is a statement and its parameters.
 inline constexpr int kMaxServiceRequestBytes = 1 << 20;
+// Each connection costs a descriptor: one that has not said in this time what HTTP/2 and TLS begin with, or that
+// asks nothing for so long, ends. Clients that come back do so by themselves.
+inline constexpr int kMaxQueryHandshakeMs = 10'000;
+inline constexpr int kMaxQueryIdleMs = 60'000;
+// The log of exports: some 60,000 of them; with the one before it, twice as much.
+inline constexpr uint64_t kMaxAuditBytes = 16u << 20;
+// Of a statement in it: what was asked is seen, a program's list of a thousand keys is not.
+inline constexpr size_t kMaxAuditStatementBytes = 512;
 // Rows are gathered up to this size before they are sent.
 inline constexpr size_t kMaxAnswerChunkBytes = 64u << 10;
 // A log (WAL) of this size is folded into the database while no query reads: as long as one does, whenever it

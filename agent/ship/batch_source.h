@@ -6,6 +6,7 @@
 #include <string>
 
 #include "common/record_codec.h"
+#include "common/redaction.h"
 
 namespace keytrail {
 
@@ -16,6 +17,7 @@ struct ShipIdentity {
   uint64_t epoch = 0;
   std::string hostname;
   std::string input;
+  Redaction redaction = {};
 };
 
 struct NumberedBatch {

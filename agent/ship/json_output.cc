@@ -3,6 +3,8 @@
 #include <array>
 #include <charconv>
 
+#include "common/redact_marks.h"
+
 namespace keytrail {
 
 namespace {
@@ -19,8 +21,7 @@ void AppendSigned(int64_t n, std::string& out) {
   out.append(text, std::to_chars(text, text + sizeof text, n).ptr);
 }
 
-void AppendHex(Bytes b, std::string& out) {
-  out += '"';
+void AppendHexDigits(Bytes b, std::string& out) {
   const size_t at = out.size();
   out.resize(at + b.size() * 2);
   char* p = out.data() + at;
@@ -28,6 +29,21 @@ void AppendHex(Bytes b, std::string& out) {
     *p++ = kHexDigits[c >> 4];
     *p++ = kHexDigits[c & 15];
   }
+}
+
+void AppendHex(Bytes b, std::string& out) {
+  out += '"';
+  AppendHexDigits(b, out);
+  out += '"';
+}
+
+// Of what --redact on replaces or leaves out. Hex has no mark in it that would need doubling.
+void AppendSensitiveHex(Bytes b, bool marks, std::string& out) {
+  if (!marks || b.empty()) return AppendHex(b, out);
+  std::string hex;
+  AppendHexDigits(b, hex);
+  out += '"';
+  AppendMarked(hex, out);
   out += '"';
 }
 
@@ -54,7 +70,8 @@ size_t Utf8Length(std::string_view text) {
 // Writes one JSON object; knows whether a comma is due.
 class ObjectWriter {
  public:
-  explicit ObjectWriter(std::string& out) : out_(out) { out_ += '{'; }
+  explicit ObjectWriter(std::string& out, bool marks = false) : out_(out), marks_(marks) { out_ += '{'; }
+  bool marks() const { return marks_; }
   void Close() { out_ += '}'; }
 
   std::string& Key(std::string_view key) {
@@ -75,11 +92,27 @@ class ObjectWriter {
   }
   void Number(std::string_view key, uint64_t n) { AppendNumber(n, Key(key)); }
   void Text(std::string_view key, std::string_view text) { AppendJsonString(text, Key(key)); }
+  // With marks around it, if they are asked for.
+  void SensitiveText(std::string_view key, std::string_view text) {
+    if (!marks_) return Text(key, text);
+    std::string marked;
+    AppendMarked(text, marked);
+    Text(key, marked);
+  }
+  // Of a stranger, but not sensitive: a mark in it must not be taken for one of ours.
+  void ForeignText(std::string_view key, std::string_view text) {
+    if (HasMark(text)) {
+      SensitiveText(key, text);
+    } else {
+      Text(key, text);
+    }
+  }
+  void SensitiveHex(std::string_view key, Bytes b) { AppendSensitiveHex(b, marks_, Key(key)); }
   void TextOrNull(std::string_view key, std::string_view text) {
     if (text.empty()) {
       Key(key) += "null";
     } else {
-      Text(key, text);
+      ForeignText(key, text);
     }
   }
   void Hex(std::string_view key, Bytes b) { AppendHex(b, Key(key)); }
@@ -107,6 +140,7 @@ class ObjectWriter {
 
  private:
   std::string& out_;
+  const bool marks_;
   bool first_ = true;
 };
 
@@ -126,7 +160,7 @@ void AppendKeys(const MessageFacts& facts, int route, ObjectWriter& object) {
       if (item.is_range || (route >= 0 && item.route != route)) continue;
       out += separator;
       separator = ',';
-      AppendHex(item.start, out);
+      AppendSensitiveHex(item.start, object.marks(), out);
     }
     out += ']';
   }
@@ -138,9 +172,9 @@ void AppendKeys(const MessageFacts& facts, int route, ObjectWriter& object) {
       out += separator;
       separator = ',';
       out += '[';
-      AppendHex(item.start, out);
+      AppendSensitiveHex(item.start, object.marks(), out);
       out += ',';
-      AppendHex(item.end, out);
+      AppendSensitiveHex(item.end, object.marks(), out);
       out += ']';
     }
     out += ']';
@@ -180,7 +214,7 @@ void AppendRequestFacts(const MessageFacts& facts, ObjectWriter& object) {
     for (size_t i = own_route ? 1 : 0; i < facts.routes.size(); ++i) {
       out += separator;
       separator = ',';
-      ObjectWriter task(out);
+      ObjectWriter task(out, object.marks());
       task.NumberIfSet("task_id", facts.routes[i].task_id);
       AppendRoute(facts.routes[i], task);
       AppendKeys(facts, static_cast<int>(i), task);
@@ -204,30 +238,30 @@ void AppendRequestFacts(const MessageFacts& facts, ObjectWriter& object) {
   object.NumberIfSet("task_id", facts.task_id);
   object.NumberIfSet("limit", facts.limit);
   object.NumberIfSet("cluster_id", facts.cluster_id);
-  if (!facts.trace_id.empty()) object.Hex("trace_id", facts.trace_id);
+  if (!facts.trace_id.empty()) object.SensitiveHex("trace_id", facts.trace_id);
   if (!facts.resource_group_tag.empty()) object.Hex("resource_group_tag", facts.resource_group_tag);
-  if (!facts.request_source.empty()) object.Text("request_source", facts.request_source);
-  if (!facts.caller.empty()) object.Text("caller", facts.caller);
+  if (!facts.request_source.empty()) object.ForeignText("request_source", facts.request_source);
+  if (!facts.caller.empty()) object.ForeignText("caller", facts.caller);
 }
 
-void AppendError(const ErrorFact& error, const MessageFacts* request, std::string& out) {
-  ObjectWriter object(out);
+void AppendError(const ErrorFact& error, const MessageFacts* request, bool marks, std::string& out) {
+  ObjectWriter object(out, marks);
   object.Text("kind", ErrorKindName(error.kind));
-  if (!error.text.empty()) object.Text("text", AsText(error.text));
+  if (!error.text.empty()) object.SensitiveText("text", AsText(error.text));
   object.True("from_text", error.from_text);
   object.NumberIfSet("region_id", error.region_id);
   object.NumberIfSet("task_id", error.task_id);
   if (request != nullptr && error.route != 0 && error.route < request->routes.size()) {
     object.Number("request_region_id", request->routes[error.route].region_id);
   }
-  if (error.has_key) object.Hex("key", error.key);
+  if (error.has_key) object.SensitiveHex("key", error.key);
   if (error.has_range) {
-    object.Hex("range_start", error.range_start);
-    object.Hex("range_end", error.range_end);
+    object.SensitiveHex("range_start", error.range_start);
+    object.SensitiveHex("range_end", error.range_end);
   }
   if (error.has_bounds) {
-    object.Hex("start", error.start);
-    object.Hex("end", error.end);
+    object.SensitiveHex("start", error.start);
+    object.SensitiveHex("end", error.end);
   }
   if (error.has_key || error.has_range || error.has_bounds) {
     object.Text("key_form", KeyFormName(error.key_form));
@@ -249,15 +283,15 @@ void AppendStatements(const MessageFacts& facts, std::string_view key, ObjectWri
   for (const RegionStatement& statement : facts.statements) {
     out += separator;
     separator = ',';
-    ObjectWriter item(out);
+    ObjectWriter item(out, object.marks());
     item.Text("source", StatementSourceName(statement.source));
     item.Number("region_id", statement.region_id);
     if (statement.has_epoch) {
       item.Number("conf_ver", statement.conf_ver);
       item.Number("version", statement.version);
     }
-    item.Hex("start", statement.start);
-    item.Hex("end", statement.end);
+    item.SensitiveHex("start", statement.start);
+    item.SensitiveHex("end", statement.end);
     item.NumberIfSet("leader_peer_id", statement.leader_peer_id);
     item.NumberIfSet("leader_store_id", statement.leader_store_id);
     item.Close();
@@ -311,7 +345,7 @@ void AppendJsonString(std::string_view text, std::string& out) {
 
 void JsonOutput::OnCall(const CallRecord& call, MessageType request_type, MessageType response_type) {
   std::string& out = writer_.buffer();
-  ObjectWriter object(out);
+  ObjectWriter object(out, options_.marks);
   object.Text("kind", CallKindName(call.kind));
   object.TextOrNull("method", call.method);
   object.Text("method_from", MethodFromName(call.method_from));
@@ -335,7 +369,7 @@ void JsonOutput::OnCall(const CallRecord& call, MessageType request_type, Messag
   }
   object.NumberOrNull("grpc_status", call.grpc_status);
   object.NumberOrNull("http_status", call.http_status);
-  if (!call.grpc_message.empty()) object.Text("grpc_message", call.grpc_message);
+  if (!call.grpc_message.empty()) object.SensitiveText("grpc_message", call.grpc_message);
   object.True("reset", call.reset);
   object.True("forwarded", call.forwarded);
   object.True("follower_allowed", call.follower_allowed);
@@ -350,7 +384,7 @@ void JsonOutput::OnCall(const CallRecord& call, MessageType request_type, Messag
     for (const ErrorFact& error : call.response->errors) {
       if (!first) errors += ',';
       first = false;
-      AppendError(error, call.request, errors);
+      AppendError(error, call.request, options_.marks, errors);
     }
   }
   errors += ']';
@@ -375,10 +409,10 @@ void JsonOutput::OnCall(const CallRecord& call, MessageType request_type, Messag
       return options_.raw ? RawText(message, true) : schema_.FullText(type, message, true);
     };
     if (call.request != nullptr || !call.request_message.empty()) {
-      object.Text("request_text", text(request_type, call.request_message));
+      object.SensitiveText("request_text", text(request_type, call.request_message));
     }
     if (call.response != nullptr || !call.response_message.empty()) {
-      object.Text("response_text", text(response_type, call.response_message));
+      object.SensitiveText("response_text", text(response_type, call.response_message));
     }
   }
   object.Close();

@@ -15,8 +15,9 @@
 namespace keytrail {
 
 struct JsonOptions {
-  bool full = false;  // add request_text / response_text: the messages in protobuf text form
-  bool raw = false;   // ... in the schema-less form
+  bool full = false;   // add request_text / response_text: the messages in protobuf text form
+  bool raw = false;    // ... in the schema-less form
+  bool marks = false;  // ‹ › around what --redact on would replace or leave out (common/redact_marks.h)
 };
 
 class JsonOutput final : public CallSink {

@@ -4,6 +4,11 @@
 
 namespace keytrail {
 
+Redaction RedactionBy(const std::optional<RedactSecret>& secret) {
+  if (!secret) return {Redaction::Mode::kOff, ""};
+  return {Redaction::Mode::kOn, KeyTokens(*secret).Fingerprint()};
+}
+
 void RedactingSink::Key(Bytes& key, MessageFacts& room) {
   key = room.arena.Copy(tokens_.Token(key));
 }

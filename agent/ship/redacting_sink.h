@@ -5,10 +5,16 @@
 // Message bytes are dropped. One thread; what the next sink gets is valid during its call.
 #pragma once
 
+#include <optional>
+
 #include "agent/grpc/call_events.h"
 #include "common/key_token.h"
+#include "common/redaction.h"
 
 namespace keytrail {
+
+// What Hello, spool and database say of it; without a secret nothing is redacted.
+Redaction RedactionBy(const std::optional<RedactSecret>& secret);
 
 class RedactingSink final : public CallSink {
  public:

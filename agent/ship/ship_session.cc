@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "common/key_codec.h"
 #include "common/limits.h"
 #include "common/version.h"
 #include "proto/keytrail/record.pb.h"
@@ -40,6 +41,8 @@ std::string ShipSession::Hello() {
   hello.set_epoch(identity_.epoch);
   offered_ = in_flight_.empty() ? last_sequence_ + 1 : in_flight_.front().sequence;
   hello.set_first_available(offered_);
+  hello.set_redaction(static_cast<protocol::Hello::Redaction>(identity_.redaction.mode));
+  hello.set_secret_fingerprint(FromHex(identity_.redaction.secret).value_or(""));
   hello.mutable_host()->set_hostname(identity_.hostname);
   hello.mutable_host()->set_agent_version(kVersion);
   hello.mutable_host()->set_input(identity_.input);
@@ -187,7 +190,7 @@ void ShipSession::OnMessage(int64_t now_ns, Bytes bytes) {
     case protocol::Envelope::kAck:
       // Before the welcome it is about the epoch that this connection shipped before.
       if (!welcomed_) return;
-      if (envelope.ack().credit() != 0) credit_ = envelope.ack().credit();
+      credit_ = envelope.ack().credit();
       AcknowledgeUpTo(now_ns, envelope.ack().sequence());
       return;
     case protocol::Envelope::kBye:

@@ -195,6 +195,7 @@ Result<std::unique_ptr<Shipper>> Shipper::Start(const ShipperOptions& options) {
   identity.name = options.agent_name;
   identity.role = options.role;
   identity.input = options.input;
+  identity.redaction = options.redaction;
   identity.epoch = options.epoch != 0 ? options.epoch : RandomEpoch();
   // Names that the user gave may be anything; the collector takes plain text only.
   for (std::string* text : {&identity.agent_key, &identity.name, &identity.hostname, &identity.input}) {
@@ -226,6 +227,8 @@ Result<std::unique_ptr<Shipper>> Shipper::Start(const ShipperOptions& options) {
     // A file waits, as it does for a collector.
     spool.spool.shed_when_full = !options.block_when_full;
     spool.drain = options.drain;
+    // Each start's records go out under what it was.
+    spool.spool.one_redaction = !options.drain;
     spool.tell = options.tell;
     if (options.drain) s.queue.Close();
     Result<std::unique_ptr<SpoolSource>> source =

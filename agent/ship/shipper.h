@@ -22,6 +22,7 @@
 #include "common/curve_key.h"
 #include "common/limits.h"
 #include "common/record_codec.h"
+#include "common/redaction.h"
 #include "common/result.h"
 
 namespace keytrail {
@@ -32,6 +33,7 @@ struct ShipperOptions {
   std::string agent_name;        // the host's name as the user gives it, or empty
   std::string role;              // "tidb", "pd", "tikv", or empty: found from the traffic
   std::string input;             // device or file, for people
+  Redaction redaction;           // how the records have their keys; the Shipper itself changes none
   bool block_when_full = false;  // file input: wait for the collector instead of dropping
   bool ship_messages = false;    // message bytes too (keys and VALUES leave the host)
 

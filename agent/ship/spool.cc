@@ -88,11 +88,20 @@ Result<std::unique_ptr<Spool>> Spool::Open(const SpoolOptions& options, const Sh
   current->start = spool->epochs_.empty() ? 1 : spool->epochs_.back()->start + 1;
   current->identity = identity;
   for (const std::unique_ptr<Epoch>& epoch : spool->epochs_) {
+    const Redaction& before = epoch->identity.redaction;
+    if (!o.one_redaction || before.mode == Redaction::Mode::kUnknown || before == identity.redaction)
+      continue;
+    return Error{"spool '" + o.folder + "' has records of an agent with --redact " + RedactionText(before) +
+                 ", this one has --redact " + RedactionText(identity.redaction) +
+                 ": a collector cannot compare them; ship them first with --drain, or give another folder"};
+  }
+  for (const std::unique_ptr<Epoch>& epoch : spool->epochs_) {
     // Only if all headers of that start are unreadable.
     if (!epoch->identity.agent_key.empty()) continue;
     const uint64_t number = epoch->identity.epoch;
     epoch->identity = identity;
     epoch->identity.epoch = number;
+    epoch->identity.redaction = {};
   }
   spool->epochs_.push_back(std::move(current));
   return spool;

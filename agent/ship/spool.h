@@ -30,6 +30,7 @@ struct SpoolOptions {
   uint64_t max_bytes = limits::kDefaultSpoolBytes;
   uint64_t segment_bytes = 0;  // a segment ends when it is so long; 0: of max_bytes
   bool shed_when_full = true;  // else Append() fails
+  bool one_redaction = true;   // refuse a folder with records whose keys are told in another way
   int64_t sync_interval_ns = limits::kSpoolSyncNs;
 };
 

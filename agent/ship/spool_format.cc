@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <span>
 
 #include "common/crc32c.h"
 #include "common/limits.h"
@@ -39,8 +40,9 @@ uint32_t Seed(uint64_t epoch) {
 
 std::string EncodeSpoolHeader(const SpoolHeader& header) {
   const ShipIdentity& id = header.identity;
-  const std::array<const std::string*, 5> texts = {&id.agent_key, &id.name, &id.role, &id.hostname,
-                                                   &id.input};
+  const std::string redaction(RedactionName(id.redaction.mode));
+  const std::array<const std::string*, 7> texts = {
+      &id.agent_key, &id.name, &id.role, &id.hostname, &id.input, &redaction, &id.redaction.secret};
   size_t bytes = kFixedHeaderBytes + 4;
   for (const std::string* text : texts) bytes += 2 + text->size();
   std::string out(kMagic);
@@ -66,7 +68,7 @@ Result<SpoolHeader> ParseSpoolHeader(Bytes bytes, bool& newer) {
   if (Crc32c(bytes.first(length - 4)) != Get<uint32_t>(bytes, length - 4))
     return Error{"header damaged (CRC)"};
   const auto version = Get<uint32_t>(bytes, 8);
-  if (version != kSpoolVersion) {
+  if (version == 0 || version > kSpoolVersion) {
     newer = true;
     return Error{"version " + std::to_string(version) + ", this program knows " +
                  std::to_string(kSpoolVersion)};
@@ -79,7 +81,10 @@ Result<SpoolHeader> ParseSpoolHeader(Bytes bytes, bool& newer) {
   header.records_before = Get<uint64_t>(bytes, 40);
   size_t at = kFixedHeaderBytes;
   ShipIdentity& id = header.identity;
-  for (std::string* text : {&id.agent_key, &id.name, &id.role, &id.hostname, &id.input}) {
+  std::string redaction;
+  const std::array<std::string*, 7> texts = {
+      &id.agent_key, &id.name, &id.role, &id.hostname, &id.input, &redaction, &id.redaction.secret};
+  for (std::string* text : std::span(texts).first(version == 1 ? 5 : 7)) {
     if (at + 2 > length - 4) return Error{"header damaged (texts)"};
     const auto size = Get<uint16_t>(bytes, at);
     at += 2;
@@ -87,6 +92,7 @@ Result<SpoolHeader> ParseSpoolHeader(Bytes bytes, bool& newer) {
     *text = ToString(bytes.subspan(at, size));
     at += size;
   }
+  id.redaction.mode = RedactionOf(redaction);
   if (id.epoch == 0 || id.agent_key.empty() || header.first_sequence == 0) {
     return Error{"header without epoch, agent or sequence"};
   }

@@ -1,7 +1,8 @@
 // The bytes of one spool segment: a header, then entries, each a batch as it is sent.
 //
 // Little-endian. Header: "KTSPOOL\n", version (4), its whole length (4), start, epoch, first sequence,
-// records written before (8 each), five texts (2 bytes length each: agent key, name, role, hostname, input),
+// records written before (8 each), seven texts (2 bytes length each: agent key, name, role, hostname, input,
+// "off" or "on" or nothing, the fingerprint of the secret; version 1 has the first five),
 // CRC-32C of all before. Entry: marker (4), length of the message (4), sequence (8), records written before
 // (8), records (4), first and last time (8 each), CRC-32C of the message, CRC-32C of the entry's header,
 // seeded with the epoch so that an entry of another file is none of this one; then the message.
@@ -19,9 +20,9 @@
 
 namespace keytrail {
 
-inline constexpr uint32_t kSpoolVersion = 1;
+inline constexpr uint32_t kSpoolVersion = 2;  // version 1 is read as well
 inline constexpr size_t kSpoolEntryHeaderBytes = 60;
-// The longest header: five texts of limits::kMaxHelloTextBytes.
+// The longest header: five texts of limits::kMaxHelloTextBytes and two short ones.
 inline constexpr size_t kMaxSpoolHeaderBytes = 24 << 10;
 
 struct SpoolHeader {

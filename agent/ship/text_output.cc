@@ -3,6 +3,7 @@
 #include <charconv>
 
 #include "common/key_codec.h"
+#include "common/redact_marks.h"
 
 namespace keytrail {
 
@@ -83,7 +84,7 @@ void TextOutput::AppendHead(const CallRecord& call, TimeNs time, bool is_respons
     out += '?';
   } else {
     if (call.method_from == MethodFrom::kSlot || call.method_from == MethodFrom::kShape) out += '~';
-    AppendPrintable(call.method, out);
+    AppendForeign(call.method);
   }
   if (!call.command.empty()) {
     out += ' ';
@@ -99,17 +100,30 @@ void TextOutput::AppendHead(const CallRecord& call, TimeNs time, bool is_respons
   }
 }
 
+// On one line, with marks around it if they are asked for.
+void TextOutput::AppendSensitive(std::string_view text) {
+  std::string& out = writer_.buffer();
+  if (!options_.marks) return AppendPrintable(text, out);
+  std::string marked;
+  AppendMarked(text, marked);
+  AppendPrintable(marked, out);
+}
+
+// Of a stranger, but not sensitive: a mark in it must not be taken for one of ours.
+void TextOutput::AppendForeign(std::string_view text) {
+  if (HasMark(text)) return AppendSensitive(text);
+  AppendPrintable(text, writer_.buffer());
+}
+
 void TextOutput::AppendKey(Bytes key, KeyForm form, bool is_end) {
   std::string& out = writer_.buffer();
-  if (options_.hex_keys) {
-    out += HexUpper(key);
-    return;
-  }
   if (key.empty()) {
-    out += is_end ? "+inf" : "-inf";
+    if (!options_.hex_keys) out += is_end ? "+inf" : "-inf";
     return;
   }
-  out += form == KeyForm::kEncoded ? EncodedKeyText(key) : RawKeyText(key);
+  AppendSensitive(options_.hex_keys           ? HexUpper(key)
+                  : form == KeyForm::kEncoded ? EncodedKeyText(key)
+                                              : RawKeyText(key));
 }
 
 void TextOutput::AppendRequest(const MessageEvent& event) {
@@ -182,7 +196,7 @@ void TextOutput::AppendResponse(const MessageEvent& event) {
     }
     if (!error.has_key && !error.has_range && !error.text.empty()) {
       out += " \"";
-      AppendPrintable(AsText(error.text.first(std::min<size_t>(error.text.size(), 160))), out);
+      AppendSensitive(AsText(error.text.first(std::min<size_t>(error.text.size(), 160))));
       out += '"';
     }
   }
@@ -231,15 +245,19 @@ void TextOutput::OnMessage(const MessageEvent& event) {
       raw.resize(kShownRawBytes);
       raw += "…";
     }
-    AppendPrintable(raw, out);
+    if (!raw.empty()) AppendSensitive(raw);
   }
   out += '\n';
   if (!event.payload) {
     // The agent saves work.
-  } else if (options_.full) {
-    out += schema_.FullText(event.type, event.message, false);
-  } else if (options_.raw) {
-    out += RawText(event.message, false);
+  } else if (options_.full || options_.raw) {
+    const std::string whole =
+        options_.full ? schema_.FullText(event.type, event.message, false) : RawText(event.message, false);
+    if (options_.marks) {
+      AppendMarkedLines(whole, out);
+    } else {
+      out += whole;
+    }
   }
   if (!out.empty() && out.back() != '\n') out += '\n';
   writer_.Commit();
@@ -256,7 +274,7 @@ void TextOutput::OnCall(const CallRecord& call, MessageType, MessageType) {
   if (call.grpc_status) AppendField("grpc_status", *call.grpc_status, out);
   if (!call.grpc_message.empty()) {
     out += " \"";
-    AppendPrintable(call.grpc_message.substr(0, 160), out);
+    AppendSensitive(call.grpc_message.substr(0, 160));
     out += '"';
   }
   if (call.reset) out += " reset";

@@ -15,6 +15,7 @@ struct TextOptions {
   bool full = false;      // the whole message below its line, protobuf text form
   bool raw = false;       // ... in the schema-less form
   bool hex_keys = false;  // keys as hex instead of t53_r8012
+  bool marks = false;  // ‹ › around what --redact on would replace or leave out (common/redact_marks.h)
 };
 
 class TextOutput final : public CallSink {
@@ -31,6 +32,8 @@ class TextOutput final : public CallSink {
   void AppendRequest(const MessageEvent& event);
   void AppendResponse(const MessageEvent& event);
   void AppendKey(Bytes key, KeyForm form, bool is_end = false);
+  void AppendSensitive(std::string_view text);
+  void AppendForeign(std::string_view text);
   void AppendTime(TimeNs time);
 
   const Schema& schema_;

@@ -91,22 +91,29 @@ std::string QueriesText(const ServiceStats& q) {
   return wrapped;
 }
 
+// "off", "on 0123456789", or empty.
+std::string Redact(const Redaction& redaction) {
+  return std::string(RedactionName(redaction.mode)) +
+         (redaction.secret.empty() ? "" : " " + redaction.secret);
+}
+
 // A terminal that is narrower shows what people look for first.
 constexpr int kWideTerminal = 120;
 
 std::string AgentsText(const AgentsReport& report, const std::string& color) {
   if (report.agents.empty()) return "no agent has said hello yet\n";
-  std::vector<std::string> names = {"host",    "role",   "stored",   "records", "per_s", "mean_per_s",
-                                    "batches", "losses", "hostname", "version", "input"};
+  std::vector<std::string> names = {"host",    "role",   "stored", "records",  "per_s",   "mean_per_s",
+                                    "batches", "losses", "redact", "hostname", "version", "input"};
   std::vector<Row> rows;
   for (const AgentProgress& a : report.agents) {
     rows.push_back({Text(a.host), Text(a.role), Text(Ago(a.last_seen_ns, report.now_ns)), Number(a.records),
                     a.records_per_s ? Rate(*a.records_per_s) : Text(""), Rate(a.mean_records_per_s),
-                    Number(a.batches), Number(a.losses), Text(a.hostname), Text(a.version), Text(a.input)});
+                    Number(a.batches), Number(a.losses), Text(Redact(a.redaction)), Text(a.hostname),
+                    Text(a.version), Text(a.input)});
   }
   if (isatty(STDOUT_FILENO) != 0 && TerminalColumns() < kWideTerminal) {
-    names.resize(8);
-    for (Row& row : rows) row.resize(8);
+    names.resize(9);
+    for (Row& row : rows) row.resize(9);
   }
   return Table(names, rows, color);
 }
@@ -142,6 +149,8 @@ int RunAgents(const TableArguments& arguments) {
     text = AgentsJson(*report);
   } else {
     text = AgentsText(*report, arguments.color);
+    const std::string warning = AgentsWarning(*report);
+    if (!warning.empty()) text += "warning: " + warning + "\n";
     if (report->queries) text += QueriesText(*report->queries);
   }
   return WriteOut(text) ? kExitDone : Fail("standard output: cannot write");

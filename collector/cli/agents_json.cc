@@ -36,13 +36,24 @@ ordered_json AgentObject(const AgentProgress& a) {
           {"records", a.records},
           {"losses", a.losses},
           {"records_per_s", a.records_per_s ? ordered_json(*a.records_per_s) : ordered_json(nullptr)},
-          {"mean_records_per_s", a.mean_records_per_s}};
+          {"mean_records_per_s", a.mean_records_per_s},
+          {"redaction", TextOrNull(std::string(RedactionName(a.redaction.mode)))},
+          {"redact_secret", TextOrNull(a.redaction.secret)}};
 }
 
 }  // namespace
 
+std::string AgentsWarning(const AgentsReport& report) {
+  std::vector<std::pair<std::string, Redaction>> hosts;
+  for (const AgentProgress& a : report.agents) hosts.emplace_back(a.host, a.redaction);
+  return RedactionsDiffer(hosts);
+}
+
 std::string AgentsJson(const AgentsReport& report) {
-  ordered_json object = {{"now_ns", report.now_ns}, {"agents", ordered_json::array()}, {"queries", nullptr}};
+  ordered_json object = {{"now_ns", report.now_ns},
+                         {"agents", ordered_json::array()},
+                         {"warning", TextOrNull(AgentsWarning(report))},
+                         {"queries", nullptr}};
   for (const AgentProgress& a : report.agents) object["agents"].push_back(AgentObject(a));
   if (report.queries) {
     const ServiceStats& q = *report.queries;

@@ -8,7 +8,9 @@
 
 namespace keytrail {
 
-// {"now_ns":…,"agents":[…],"queries":{…} or null}, one line.
+// What is wrong with the agents taken together: a sentence, or empty.
+std::string AgentsWarning(const AgentsReport& report);
+// {"now_ns":…,"agents":[…],"warning":… or null,"queries":{…} or null}, one line.
 std::string AgentsJson(const AgentsReport& report);
 // {"losses":[…]}, one line.
 std::string LossesJson(const std::vector<LostEntry>& losses);

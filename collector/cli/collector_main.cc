@@ -27,6 +27,7 @@
 #include "collector/receive/curve_pair.h"
 #include "collector/receive/receiver.h"
 #include "collector/store/store.h"
+#include "common/confinement.h"
 #include "common/log.h"
 #include "common/version.h"
 
@@ -72,6 +73,8 @@ struct CollectorArguments {
   std::string query = kDefaultQueryAddress;
   ServiceTls query_tls;
   std::string metrics;
+  std::string user;
+  uint64_t agent_quota = 0;  // calls a second; 0: none
   bool query_given = false;
   std::string log_level = "info";
   Graces graces;
@@ -221,13 +224,14 @@ class Teller {
 };
 
 // Null: nobody is answered, which was wanted or told. Error: the address that was asked for cannot be had.
-Result<std::unique_ptr<QueryService>> StartService(const CollectorArguments& arguments,
+Result<std::unique_ptr<QueryService>> StartService(const CollectorArguments& arguments, const ServicePem& pem,
                                                    const std::string& database, const Teller& teller) {
   if (arguments.query == "none") return std::unique_ptr<QueryService>();
   QueryServiceOptions options;
   options.address = arguments.query;
   options.database = database;
   options.tls = arguments.query_tls;
+  options.pem = pem;
   Result<std::unique_ptr<QueryService>> service = QueryService::Start(options);
   if (service) {
     const ServiceTls& tls = arguments.query_tls;
@@ -280,16 +284,53 @@ class ServiceShown {
   CollectorMetrics* const metrics_;
 };
 
+// The folder of a unix socket's path; empty for other addresses.
+std::string SocketFolder(const std::string& address, const std::string& scheme) {
+  if (!address.starts_with(scheme)) return {};
+  const std::string folder = std::filesystem::path(address.substr(scheme.size())).parent_path().string();
+  return folder.empty() ? "." : folder;
+}
+
+// Nothing that comes in over the network is read before this. The answer says what is given up.
+Result<std::string> GiveUpRights(const CollectorArguments& arguments) {
+  const Result<Account> account = AccountToBecome(arguments.user);
+  if (!account) return Error{"--user: " + account.error()};
+  const Status made = MakeFolderFor(arguments.data, *account);
+  if (!made.ok()) return Error{"--data: " + made.error()};
+  std::vector<Writable> writable = {{arguments.data}};
+  for (const std::string& folder :
+       {SocketFolder(arguments.listen, "ipc://"), SocketFolder(arguments.query, "unix:")}) {
+    if (!folder.empty()) writable.push_back({folder, true});
+  }
+  const Result<Confined> confined = Confine(*account, writable);
+  if (!confined) return Error{confined.error()};
+  return confined->description;
+}
+
 int RunCollector(const CollectorArguments& arguments) {
   // First of all: reading a large database back takes a while, and a signal then must end it cleanly too.
   InstallSignalHandlers();
+  ReceiverOptions options;
+  options.listen = arguments.listen;
+  options.admitted = arguments.admitted;
+  options.agent_quota = arguments.agent_quota;
+  if (!arguments.key_file.empty()) {
+    Result<SecretKey> key = ReadSecretKeyFile(arguments.key_file);
+    if (!key) return Fail("--key: " + key.error());
+    const Status pair = CheckKeyPair(*key, arguments.key_file);
+    if (!pair.ok()) return Fail("--key: " + pair.error());
+    options.key = std::move(*key);
+  }
+  const Result<ServicePem> pem = ReadServicePem(arguments.query_tls);
+  if (!pem) return Fail(pem.error());
+  const Result<std::string> rights = GiveUpRights(arguments);
+  if (!rights) return Fail(rights.error());
   Teller teller(arguments);
+  teller.Say(*rights);
+  // After the rights are given up, which threads that were there before would keep.
   const Result<std::unique_ptr<CollectorMetrics>> port = OpenMetrics(arguments, teller);
   if (!port) return Fail(port.error());
   CollectorMetrics* const metrics = port->get();
-  std::error_code created;
-  std::filesystem::create_directories(arguments.data, created);
-  if (created) return Fail("--data '" + arguments.data + "': " + created.message());
   const std::string path = (std::filesystem::path(arguments.data) / "keytrail.db").string();
   Result<std::unique_ptr<Store>> store = Store::OpenFolder(arguments.data, arguments.keep);
   if (!store) return Fail(store.error());
@@ -299,16 +340,6 @@ int RunCollector(const CollectorArguments& arguments) {
   const Status fed = FeedStored(**store, feed);
   if (!fed.ok()) return Fail(fed.error());
 
-  ReceiverOptions options;
-  options.listen = arguments.listen;
-  options.admitted = arguments.admitted;
-  if (!arguments.key_file.empty()) {
-    Result<SecretKey> key = ReadSecretKeyFile(arguments.key_file);
-    if (!key) return Fail("--key: " + key.error());
-    const Status pair = CheckKeyPair(*key, arguments.key_file);
-    if (!pair.ok()) return Fail("--key: " + pair.error());
-    options.key = std::move(*key);
-  }
   Result<std::unique_ptr<Receiver>> opened = Receiver::Open(options, **store, feed);
   if (!opened) return Fail(opened.error());
   Receiver& receiver = **opened;
@@ -324,7 +355,7 @@ int RunCollector(const CollectorArguments& arguments) {
                " admitted in '" + arguments.admitted + "'");
   }
   if (feed.changes() != 0) teller.Say(std::to_string(feed.changes()) + " calls are there already");
-  const Result<std::unique_ptr<QueryService>> service = StartService(arguments, path, teller);
+  const Result<std::unique_ptr<QueryService>> service = StartService(arguments, *pem, path, teller);
   if (!service) return Fail(service.error());
   const ServiceShown shown(metrics, service->get());
   if (metrics != nullptr) metrics->NotReady("");
@@ -339,6 +370,7 @@ int RunCollector(const CollectorArguments& arguments) {
     teller.Notices(**store);
     if (judge.Due(feed.changes())) (void)judge.Run(feed.changes());
     teller.Notices(receiver.TakeNotices());
+    if (*service) teller.Notices((*service)->TakeNotices());
     teller.Problem(problem());
     teller.Verdicts(judge.verdicts());
     teller.Finished(receiver.stats());
@@ -406,6 +438,17 @@ int Main(int argc, char** argv) {
                  "Serve /metrics, /healthz and /readyz over HTTP here; of this host only")
       ->type_name("ADDR:PORT")
       ->check(OperationsAddressProblem);
+  app.add_option(
+         "--user", arguments.user,
+         "Who to run as once keys and certificates are read; root becomes 'keytrail' or else 'nobody'\n"
+         "if it is not given. 'root' stays root, without its capabilities")
+      ->type_name("USER")
+      ->envname("KEYTRAIL_USER");
+  app.add_option("--agent-quota", arguments.agent_quota,
+                 "Calls a second that one agent may have stored; one that has more waits, and its queue or\n"
+                 "spool with it. No quota if not given")
+      ->type_name("N")
+      ->check(CLI::Range(limits::kMinAgentQuota, limits::kMaxAgentQuota));
   AddKeepOptions(app, arguments.keep);
   AddGraceOption(app, arguments.graces);
   auto* level = app.add_option("--log-level", arguments.log_level,

@@ -21,6 +21,7 @@ namespace {
 
 constexpr int kExitDone = 0;
 constexpr int kExitFailed = 1;
+constexpr int kExitUsage = 2;
 constexpr int kExitIncomplete = 3;
 
 struct InvestigateArguments {
@@ -31,6 +32,8 @@ struct InvestigateArguments {
   std::string descriptor_set;
   std::string keys = "tidb";
   std::string color = "auto";
+  std::string redact = "off";
+  std::string redact_secret;
   bool json = false;
 };
 
@@ -69,8 +72,23 @@ int Fail(const std::string& message) {
   return kExitFailed;
 }
 
+int WrongUsage(const std::string& message) {
+  std::fprintf(stderr, "keytrail: %s\nTry --help.\n", message.c_str());
+  return kExitUsage;
+}
+
 int RunInvestigate(const InvestigateArguments& arguments) {
   InvestigationOptions options;
+  const bool redacts = arguments.redact == "on";
+  if (redacts && arguments.redact_secret.empty()) return WrongUsage("--redact on needs --redact-secret FILE");
+  if (!redacts && !arguments.redact_secret.empty()) {
+    return WrongUsage("--redact-secret says nothing without --redact on");
+  }
+  if (redacts) {
+    const Result<RedactSecret> secret = ReadRedactSecretFile(arguments.redact_secret);
+    if (!secret) return Fail("--redact-secret: " + secret.error());
+    options.redact_secret = *secret;
+  }
   std::set<std::string> seen;
   for (const std::string& text : arguments.files) {
     options.sources.push_back(ParseSource(text));
@@ -137,6 +155,15 @@ void AddInvestigateCommand(CLI::App& app, int& exit_status) {
   command->add_option("--color", arguments->color, "auto, always or never; NO_COLOR is heeded")
       ->check(CLI::IsMember({"auto", "always", "never"}))
       ->type_name("WHEN");
+  command
+      ->add_option("--redact", arguments->redact,
+                   "'off', or 'on': report and database have tokens for keys, and no text of an error")
+      ->check(CLI::IsMember({"off", "on"}))
+      ->type_name("MODE");
+  command
+      ->add_option("--redact-secret", arguments->redact_secret,
+                   "The secret of the tokens (keytrail keys secret)")
+      ->type_name("FILE");
   command->add_flag("--json", arguments->json, "Print one JSON object");
   AddGraceOption(*command, arguments->graces);
   command->callback([arguments, &exit_status] { exit_status = RunInvestigate(*arguments); });

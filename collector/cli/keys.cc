@@ -1,6 +1,9 @@
 // `keytrail keys`: makes the keys of agents and collectors, and says which agents a collector admits.
 
 #include <algorithm>
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
 #include <ctime>
 #include <filesystem>
 #include <memory>
@@ -14,6 +17,7 @@
 #include "common/curve_key.h"
 #include "common/key_codec.h"
 #include "common/key_token.h"
+#include "common/redact_marks.h"
 #include "common/whole_file.h"
 
 namespace keytrail {
@@ -26,6 +30,8 @@ struct KeysArguments {
   std::string admitted;
   std::string secret_file;
   std::string key;
+  std::string input = "-";
+  bool unmark = false;
   std::vector<std::string> files;
   std::vector<std::string> names;
   bool json = false;
@@ -171,6 +177,36 @@ int RunReveal(const KeysArguments& arguments) {
              : FailKeys("standard output: cannot write");
 }
 
+int RunStrip(const KeysArguments& arguments) {
+  const bool from_stdin = arguments.input == "-";
+  const auto close_input = [&](std::FILE* file) {
+    if (!from_stdin) (void)std::fclose(file);
+  };
+  const std::string where = from_stdin ? "standard input" : "'" + arguments.input + "'";
+  std::FILE* const input = from_stdin ? stdin : std::fopen(arguments.input.c_str(), "rb");
+  if (input == nullptr) return FailKeys(where + ": " + std::strerror(errno));
+  MarkStripper stripper(arguments.unmark ? MarkStripper::Leave::kText : MarkStripper::Leave::kPlaceholder);
+  std::string piece(size_t{1} << 16, '\0');
+  std::string out;
+  for (size_t got; (got = std::fread(piece.data(), 1, piece.size(), input)) != 0; out.clear()) {
+    stripper.Feed(std::string_view(piece).substr(0, got), out);
+    if (!WriteOut(out)) {
+      close_input(input);
+      return FailKeys("standard output: cannot write");
+    }
+  }
+  const int problem = std::ferror(input) != 0 ? errno : 0;
+  close_input(input);
+  const bool whole = stripper.Finish(out);
+  if (!WriteOut(out)) return FailKeys("standard output: cannot write");
+  if (problem != 0) return FailKeys(where + ": " + std::strerror(problem));
+  if (whole) return kExitDone;
+  (void)FailKeys(
+      where +
+      " ends inside a marked text (it was cut off?); everything behind its mark was taken for that text");
+  return kExitIncomplete;
+}
+
 }  // namespace
 
 void AddKeysCommand(CLI::App& app, int& exit_status) {
@@ -226,6 +262,12 @@ void AddKeysCommand(CLI::App& app, int& exit_status) {
   reveal->add_option("TOKEN", arguments->key, "Hex, as `keytrail verdicts --json` has it")->required();
   add_secret(reveal);
   run(reveal, RunReveal);
+  CLI::App* strip = keys->add_subcommand(
+      "strip", "Take the marked texts out of what keytrail-agent --redact marker printed; '?' stays");
+  strip->add_option("FILE", arguments->input, "What to read; '-' is standard input")->capture_default_str();
+  strip->add_flag("--unmark", arguments->unmark, "Take the marks out instead, and leave the texts");
+  strip->footer("Exit status 3: the text ends inside a marked one.");
+  run(strip, RunStrip);
   CLI::App* revoke = keys->add_subcommand("revoke", "Let them send no more, from the next message on");
   revoke->add_option("NAME", arguments->names, "As admitted, or the public key")->required();
   add_admitted(revoke);

@@ -7,6 +7,7 @@
 
 #include "agent/pipeline.h"
 #include "agent/schema/schema.h"
+#include "agent/ship/redacting_sink.h"
 #include "agent/ship/shipper.h"
 #include "collector/correlate/correlator.h"
 #include "collector/receive/receiver.h"
@@ -39,7 +40,8 @@ Result<std::unique_ptr<Schema>> LoadSchema(const InvestigationOptions& options) 
 
 // One agent on one file, from packets to acknowledged batches.
 Status RunAgent(const CaptureSource& source, std::unique_ptr<PacketSource> packets, size_t number,
-                const Schema& schema, const std::string& address, void* zmq_context, SourceOutcome& outcome) {
+                const Schema& schema, const std::optional<RedactSecret>& secret, const std::string& address,
+                void* zmq_context, SourceOutcome& outcome) {
   ShipperOptions ship;
   ship.address = address;
   ship.zmq_context = zmq_context;
@@ -47,13 +49,17 @@ Status RunAgent(const CaptureSource& source, std::unique_ptr<PacketSource> packe
   ship.agent_name = source.host;
   ship.role = source.role;
   ship.input = source.path;
+  ship.redaction = RedactionBy(secret);
   ship.block_when_full = true;
   // The collector in this process commits, it does not vanish; a slow disk is no reason to give up.
   ship.finish_timeout_ns = int64_t{600} * 1'000'000'000;
   Result<std::unique_ptr<Shipper>> shipper = Shipper::Start(ship);
   if (!shipper) return Error{shipper.error()};
   ShipperSink sink(**shipper);
-  AgentPipeline pipeline(std::move(packets), schema, PipelineOptions(), sink, nullptr);
+  const std::unique_ptr<RedactingSink> redacting =
+      secret ? std::make_unique<RedactingSink>(*secret, sink) : nullptr;
+  CallSink& end = redacting != nullptr ? static_cast<CallSink&>(*redacting) : sink;
+  AgentPipeline pipeline(std::move(packets), schema, PipelineOptions(), end, nullptr);
   const Status run = pipeline.Run([] {});
   if (!run.ok()) {
     outcome.problem = run.error();
@@ -98,8 +104,9 @@ Result<InvestigationOutcome> RunInvestigation(const InvestigationOptions& option
   const auto work = [&] {
     for (size_t i; (i = next.fetch_add(1)) < count; done.fetch_add(1)) {
       outcome.sources[i].path = options.sources[i].path;
-      const Status ran = RunAgent(options.sources[i], std::move(inputs[i]), i, **schema,
-                                  (*receiver)->address(), (*receiver)->zmq_context(), outcome.sources[i]);
+      const Status ran =
+          RunAgent(options.sources[i], std::move(inputs[i]), i, **schema, options.redact_secret,
+                   (*receiver)->address(), (*receiver)->zmq_context(), outcome.sources[i]);
       if (!ran.ok()) failures[i] = ran.error();
     }
   };

@@ -3,11 +3,13 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "collector/correlate/correlator.h"
 #include "collector/correlate/report_model.h"
+#include "common/key_token.h"
 #include "common/result.h"
 
 namespace keytrail {
@@ -21,10 +23,11 @@ struct CaptureSource {
 
 struct InvestigationOptions {
   std::vector<CaptureSource> sources;
-  std::string database;        // path; empty: in memory
-  std::string proto_dir;       // as for the agent
-  std::string descriptor_set;  // as for the agent
-  unsigned workers = 0;        // agents that run at once; 0: one a core
+  std::string database;                       // path; empty: in memory
+  std::string proto_dir;                      // as for the agent
+  std::string descriptor_set;                 // as for the agent
+  std::optional<RedactSecret> redact_secret;  // keys as tokens of it, as the agent's --redact on
+  unsigned workers = 0;                       // agents that run at once; 0: one a core
   Graces graces;
 };
 

@@ -52,6 +52,7 @@ int RunSql(const SqlArguments& arguments) {
   }
   SqlSettings settings;
   settings.format = arguments.format;
+  settings.database = arguments.source.database;
   settings.max_rows = arguments.limit;
   settings.terminal = isatty(STDOUT_FILENO) != 0;
   settings.color = UseColor(arguments.color);

@@ -1,11 +1,13 @@
 #include "collector/cli/sql_session.h"
 
 #include <charconv>
+#include <csignal>
 #include <cstdio>
 #include <sstream>
 
 #include "collector/cli/commands.h"
 #include "collector/cli/interrupt.h"
+#include "collector/cli/local_export.h"
 #include "collector/cli/paged_output.h"
 #include "collector/cli/source_options.h"
 #include "collector/cli/terminal.h"
@@ -53,6 +55,28 @@ std::string TimeText(int64_t ns) {
   return text;
 }
 
+const char* EndedAs(End end) {
+  switch (end) {
+    case End::kDone:
+      return "done";
+    case End::kRowLimit:
+      return "row_limit";
+    case End::kReader:
+    case End::kCancelled:
+      return "cut_off";
+    case End::kTimeLimit:
+      return "time_limit";
+    case End::kMemoryLimit:
+      return "memory_limit";
+    case End::kRefused:
+      return "refused";
+    case End::kWrong:
+      return "wrong";
+    default:
+      return "failed";
+  }
+}
+
 }  // namespace
 
 const char* const kShellCommands[] = {".help", ".limit",  ".mode",   ".named",
@@ -61,6 +85,10 @@ const size_t kShellCommandCount = std::size(kShellCommands);
 
 int SqlSession::Ask(const SqlRequest& asked) {
   SqlRequest request = asked;
+  LocalExport record(settings_.database, "sql");
+  record.entry().statement = asked.sql;
+  record.entry().named = asked.named;
+  for (const auto& [name, value] : asked.parameters) record.entry().parameters.push_back(name);
   if (request.max_rows == 0) request.max_rows = settings_.max_rows;
   if (request.max_time_ns == 0) request.max_time_ns = settings_.max_time_ns;
   TableLook look;
@@ -70,16 +98,22 @@ int SqlSession::Ask(const SqlRequest& asked) {
   PagedOutput output(settings_.shell && settings_.terminal);
   std::string out;
   bool readable = true;
+  const auto write = [&] {
+    record.entry().bytes += out.size();
+    return output.Write(out);
+  };
   SqlOutcome outcome;
   {
     std::unique_ptr<Interrupt> interrupt;
-    if (settings_.shell) interrupt = std::make_unique<Interrupt>([&] { source_.Cancel(); });
+    // What was cut off stands in the audit log, too.
+    if (settings_.shell || record.active())
+      interrupt = std::make_unique<Interrupt>([&] { source_.Cancel(); });
     outcome = source_.Sql(
         request, [&](const std::vector<std::string>& names) { printer->Columns(names, out); },
         [&](const std::vector<Store::QueryValue>& row) {
           printer->Row(row, out);
           // In the shell all of it is fetched first: the query must not wait for somebody who reads a page.
-          if (!settings_.shell && out.size() >= kWriteBytes) readable = output.Write(out);
+          if (!settings_.shell && out.size() >= kWriteBytes) readable = write();
           return readable;
         });
   }
@@ -87,9 +121,12 @@ int SqlSession::Ask(const SqlRequest& asked) {
   if (whole) printer->End(out);
   // Rows that came before an error are printed, too; JSON would be no JSON then.
   if (whole || settings_.format != "json") {
-    readable = readable && (output.Write(out) || output.left());
+    readable = readable && (write() || output.left());
     readable = output.Finish() && readable;
   }
+  if (!settings_.shell && record.active()) std::signal(SIGINT, SIG_DFL);
+  record.entry().rows = outcome.rows;
+  record.entry().ended = readable ? EndedAs(outcome.end) : "cut_off";
   if (!readable) return Fail("standard output: cannot write");
   if (whole && settings_.shell) {
     const std::string counted =

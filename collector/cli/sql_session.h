@@ -20,6 +20,7 @@ struct SqlSettings {
   bool shell =
       false;  // somebody sits there: long answers are paged, each ends with its count, Ctrl-C stops it
   bool color = false;
+  std::string database;  // the folder or database that the source reads; empty: a collector is asked
 };
 
 class SqlSession {

@@ -6,6 +6,7 @@
 #include <memory>
 
 #include "collector/cli/commands.h"
+#include "collector/cli/local_export.h"
 #include "collector/cli/source_options.h"
 #include "collector/cli/terminal.h"
 #include "collector/cli/time_argument.h"
@@ -54,6 +55,7 @@ TimelineSql AskWith(AnswerSource& source) {
     request.sql = sql;
     request.max_rows = limits::kMaxQueryRows;
     request.max_time_ns = limits::kMaxQueryTimeNs;
+    request.purpose = "timeline";
     const SqlOutcome outcome = source.Sql(
         request, [&](const std::vector<std::string>& names) { on_columns({names}); }, on_row);
     if (outcome.end == SqlOutcome::End::kDone || outcome.end == SqlOutcome::End::kReader) return Done{};
@@ -95,7 +97,7 @@ bool ReadWindow(const TimelineArguments& arguments, const TimelineSql& sql, Time
   return true;
 }
 
-int Print(const TimelineArguments& arguments, const Timeline& timeline) {
+int Print(const TimelineArguments& arguments, const Timeline& timeline, LocalExport& record) {
   std::string text;
   if (arguments.format == "perfetto") {
     text = TimelinePerfetto(timeline);
@@ -109,6 +111,8 @@ int Print(const TimelineArguments& arguments, const Timeline& timeline) {
     look.unfold = arguments.unfold;
     text = TimelineText(timeline, look);
   }
+  record.Done(timeline.found - timeline.left_out, text.size());
+  record.entry().ended = "cut_off";
   std::FILE* file = arguments.output.empty() ? stdout : std::fopen(arguments.output.c_str(), "wb");
   if (file == nullptr) return Fail(arguments.output + ": cannot write");
   const bool written =
@@ -116,6 +120,7 @@ int Print(const TimelineArguments& arguments, const Timeline& timeline) {
   if (file != stdout && std::fclose(file) != 0) return Fail(arguments.output + ": cannot write");
   if (!written)
     return Fail((arguments.output.empty() ? "standard output" : arguments.output) + ": cannot write");
+  record.entry().ended = "done";
   if (!arguments.output.empty() || arguments.format != "text") {
     if (timeline.left_out > 0) {
       std::fprintf(stderr, "keytrail: %llu of %llu calls are left out; --calls %llu shows all\n",
@@ -127,7 +132,29 @@ int Print(const TimelineArguments& arguments, const Timeline& timeline) {
   return timeline.unread > 0 ? kExitIncomplete : kExitDone;
 }
 
+// As it was typed, for the audit log.
+std::string AboutText(const TimelineArguments& arguments) {
+  using About = TimelineQuestion::About;
+  const char* const name = arguments.about == About::kVerdict      ? "--verdict "
+                           : arguments.about == About::kKey        ? "--key "
+                           : arguments.about == About::kRegion     ? "--region "
+                           : arguments.about == About::kStartTs    ? "--start-ts "
+                           : arguments.about == About::kConnection ? "--connection "
+                                                                   : "";
+  std::string text = name;
+  if (arguments.about == About::kKey) {
+    text += arguments.key;
+  } else if (!text.empty()) {
+    text += std::to_string(arguments.number);
+  }
+  if (!arguments.from.empty()) text += " --from " + arguments.from;
+  if (!arguments.to.empty()) text += " --to " + arguments.to;
+  return text + " --format " + arguments.format;
+}
+
 int RunTimeline(const TimelineArguments& arguments) {
+  LocalExport record(arguments.source.database, "timeline");
+  record.entry().statement = AboutText(arguments);
   const Result<std::unique_ptr<AnswerSource>> source = OpenSource(arguments.source);
   if (!source) return Fail(source.error());
   const TimelineSql sql = AskWith(**source);
@@ -154,7 +181,7 @@ int RunTimeline(const TimelineArguments& arguments) {
   if (!report) return Fail(report.error());
   const Result<Timeline> timeline = ReadTimeline(question, *report, sql);
   if (!timeline) return Fail(timeline.error());
-  return Print(arguments, *timeline);
+  return Print(arguments, *timeline, record);
 }
 
 void AddQuestions(CLI::App& command, const std::shared_ptr<TimelineArguments>& arguments,

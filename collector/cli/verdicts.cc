@@ -3,6 +3,7 @@
 #include <memory>
 
 #include "collector/cli/commands.h"
+#include "collector/cli/local_export.h"
 #include "collector/cli/source_options.h"
 #include "collector/cli/terminal.h"
 #include "collector/report/report.h"
@@ -19,6 +20,7 @@ struct VerdictsArguments {
 };
 
 int RunVerdicts(const VerdictsArguments& arguments) {
+  LocalExport record(arguments.source.database, "verdicts");
   const Result<std::unique_ptr<AnswerSource>> source = OpenSource(arguments.source);
   if (!source) return Fail(source.error());
   const Result<InvestigationReport> report = (*source)->Report();
@@ -33,7 +35,10 @@ int RunVerdicts(const VerdictsArguments& arguments) {
     look.hex_keys = arguments.keys == "hex";
     text = ReportText(*report, look);
   }
-  return WriteOut(text) ? kExitDone : Fail("standard output: cannot write");
+  record.Done(report->verdicts.size(), text.size());
+  if (WriteOut(text)) return kExitDone;
+  record.entry().ended = "cut_off";
+  return Fail("standard output: cannot write");
 }
 
 }  // namespace

@@ -13,6 +13,7 @@
 #include "collector/cli/agents_json.h"
 #include "collector/cli/commands.h"
 #include "collector/cli/interrupt.h"
+#include "collector/cli/local_export.h"
 #include "collector/cli/source_options.h"
 #include "collector/cli/terminal.h"
 #include "collector/report/layout.h"
@@ -127,6 +128,7 @@ class EventLines {
 };
 
 int RunWatch(const WatchArguments& arguments) {
+  LocalExport record(arguments.source.database, "watch");
   const Result<std::unique_ptr<AnswerSource>> source = OpenSource(arguments.source);
   if (!source) return Fail(source.error());
   std::optional<int64_t> duration;
@@ -138,11 +140,14 @@ int RunWatch(const WatchArguments& arguments) {
     const Interrupt interrupt([&] { (*source)->Cancel(); });
     const Timer timer(duration, [&] { (*source)->Cancel(); });
     watched = (*source)->Watch([&](const WatchEvent& event) {
-      writable = WriteOut(arguments.json ? EventJson(event) : lines.Of(event));
+      const std::string text = arguments.json ? EventJson(event) : lines.Of(event);
+      writable = WriteOut(text);
+      record.Done(record.entry().rows + 1, record.entry().bytes + text.size());
       return writable;
     });
   }
   (void)WriteOut(lines.End());
+  record.entry().ended = !writable ? "cut_off" : watched.ok() ? "done" : "failed";
   if (!writable) return Fail("standard output: cannot write");
   return watched.ok() ? kExitDone : Fail(watched.error());
 }

@@ -15,6 +15,7 @@
 
 #include "collector/correlate/report_model.h"
 #include "collector/store/sandbox.h"
+#include "common/redaction.h"
 #include "common/result.h"
 
 namespace keytrail {
@@ -36,6 +37,7 @@ struct AgentProgress {
   uint64_t losses = 0;
   std::optional<double> records_per_s;  // of late; none: not measured
   double mean_records_per_s = 0;
+  Redaction redaction;
 };
 
 // What the service of a collector did since it began (proto/keytrail/query.proto, QueryStats).
@@ -111,6 +113,7 @@ struct SqlRequest {
   std::map<std::string, Store::QueryValue> parameters;
   uint64_t max_rows = 0;
   int64_t max_time_ns = 0;
+  std::string purpose;  // what asks, if it is no statement of a person: "timeline"
 };
 
 class AnswerSource {

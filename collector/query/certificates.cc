@@ -30,21 +30,29 @@ Result<std::string> ReadPrivateKey(const std::string& path) {
 
 }  // namespace
 
-Result<std::shared_ptr<grpc::ServerCredentials>> ServerCredentials(const ServiceTls& tls) {
-  if (!tls.given()) return grpc::InsecureServerCredentials();
+Result<ServicePem> ReadServicePem(const ServiceTls& tls) {
+  ServicePem pem;
+  if (!tls.given()) return pem;
   Result<std::string> certificate = ReadCertificates(tls.certificate);
   if (!certificate) return Error{"--query-cert: " + certificate.error()};
+  pem.certificate = std::move(*certificate);
   Result<std::string> key = ReadPrivateKey(tls.key);
   if (!key) return Error{"--query-key: " + key.error()};
-  grpc::SslServerCredentialsOptions options(tls.client_ca.empty()
+  pem.key = std::move(*key);
+  if (tls.client_ca.empty()) return pem;
+  Result<std::string> authorities = ReadCertificates(tls.client_ca);
+  if (!authorities) return Error{"--query-client-ca: " + authorities.error()};
+  pem.client_ca = std::move(*authorities);
+  return pem;
+}
+
+std::shared_ptr<grpc::ServerCredentials> ServerCredentials(const ServicePem& pem) {
+  if (pem.certificate.empty()) return grpc::InsecureServerCredentials();
+  grpc::SslServerCredentialsOptions options(pem.client_ca.empty()
                                                 ? GRPC_SSL_DONT_REQUEST_CLIENT_CERTIFICATE
                                                 : GRPC_SSL_REQUEST_AND_REQUIRE_CLIENT_CERTIFICATE_AND_VERIFY);
-  options.pem_key_cert_pairs.push_back({std::move(*key), std::move(*certificate)});
-  if (!tls.client_ca.empty()) {
-    Result<std::string> authorities = ReadCertificates(tls.client_ca);
-    if (!authorities) return Error{"--query-client-ca: " + authorities.error()};
-    options.pem_root_certs = std::move(*authorities);
-  }
+  options.pem_key_cert_pairs.push_back({pem.key, pem.certificate});
+  options.pem_root_certs = pem.client_ca;
   return grpc::SslServerCredentials(options);
 }
 

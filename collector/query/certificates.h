@@ -11,9 +11,9 @@
 
 namespace keytrail {
 
-// Without files: plain text. Error: the file, what is wrong with it, how to mend it. That a key belongs to
-// its certificate is not checked here: gRPC does, when it begins.
-Result<std::shared_ptr<grpc::ServerCredentials>> ServerCredentials(const ServiceTls& tls);
+// Without certificates: plain text. Error: the file, what is wrong with it, how to mend it. That a key
+// belongs to its certificate is not checked here: gRPC does, when it begins.
+std::shared_ptr<grpc::ServerCredentials> ServerCredentials(const ServicePem& pem);
 Result<std::shared_ptr<grpc::ChannelCredentials>> ClientCredentials(const ClientTls& tls);
 
 }  // namespace keytrail

@@ -194,9 +194,10 @@ Result<std::unique_ptr<AnswerSource>> ConnectToCollector(const std::string& addr
   arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
   if (!tls.name.empty()) arguments.SetSslTargetNameOverride(tls.name);
   const std::shared_ptr<grpc::Channel> channel = grpc::CreateCustomChannel(address, *credentials, arguments);
-  const auto end = std::chrono::system_clock::now() + kConnect;
-  while (!channel->WaitForConnected(std::min(end, std::chrono::system_clock::now() + kLook))) {
-    const bool over = std::chrono::system_clock::now() >= end;
+  // gRPC waits by the wall clock, which may be set meanwhile: it is asked in short turns.
+  const auto end = std::chrono::steady_clock::now() + kConnect;
+  while (!channel->WaitForConnected(std::chrono::system_clock::now() + kLook)) {
+    const bool over = std::chrono::steady_clock::now() >= end;
     std::string why;
     if (with_tls && (over || channel->GetState(false) == GRPC_CHANNEL_TRANSIENT_FAILURE))
       why = WhyNot(channel);

@@ -217,6 +217,7 @@ AgentProgress ReadAgent(const query::Agent& in) {
   a.losses = in.losses();
   if (in.has_records_per_s()) a.records_per_s = in.records_per_s();
   a.mean_records_per_s = in.mean_records_per_s();
+  a.redaction = {RedactionOf(in.redaction()), in.redact_secret()};
   return a;
 }
 
@@ -237,6 +238,7 @@ void ReadRow(const query::SqlRow& row, std::vector<Store::QueryValue>& values) {
 }
 
 void WriteRequest(const SqlRequest& request, query::SqlRequest& out) {
+  out.set_purpose(request.purpose);
   if (request.named.empty()) {
     out.set_sql(request.sql);
   } else {
@@ -250,6 +252,7 @@ void WriteRequest(const SqlRequest& request, query::SqlRequest& out) {
 
 SqlRequest ReadRequest(const query::SqlRequest& in) {
   SqlRequest request;
+  request.purpose = in.purpose();
   request.sql = in.sql();
   request.named = in.named();
   for (const auto& [name, value] : in.parameters()) ReadValue(value, request.parameters[name]);
@@ -354,6 +357,8 @@ void WriteAgent(const AgentProgress& a, query::Agent& out) {
   out.set_losses(a.losses);
   if (a.records_per_s) out.set_records_per_s(*a.records_per_s);
   out.set_mean_records_per_s(a.mean_records_per_s);
+  out.set_redaction(std::string(RedactionName(a.redaction.mode)));
+  out.set_redact_secret(a.redaction.secret);
 }
 
 void WriteAgents(const AgentsReport& report, query::AgentsAnswer& out) {

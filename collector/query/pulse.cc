@@ -67,7 +67,7 @@ Status Pulse::ReadLosses() {
 Status Pulse::ReadAgents(Beat& beat) {
   const Status read = Each(
       "SELECT id, agent_key, coalesce(name, agent_key), role, epoch, hostname, version, input, first_seen_ns,"
-      " last_seen_ns, last_sequence FROM agents ORDER BY id",
+      " last_seen_ns, last_sequence, redaction, redact_secret FROM agents ORDER BY id",
       [&](const std::vector<Store::QueryValue>& row) {
         AgentProgress& a = beat.agents.emplace_back();
         a.id = Unsigned(row[0]);
@@ -81,6 +81,7 @@ Status Pulse::ReadAgents(Beat& beat) {
         a.first_seen_ns = row[8].integer;
         a.last_seen_ns = row[9].integer;
         a.batches = Unsigned(row[10]);
+        a.redaction = {RedactionOf(row[11].bytes), row[12].bytes};
         a.records = records_[a.id];
         a.losses = loss_entries_[a.id];
         const int64_t seen_ns = a.last_seen_ns - a.first_seen_ns;

@@ -1,6 +1,9 @@
 #include "collector/query/rpc.h"
 
+#include <grpc/grpc_security_constants.h>
+
 #include <algorithm>
+#include <utility>
 
 #include "collector/query/messages.h"
 #include "collector/query/statement_of.h"
@@ -54,10 +57,66 @@ class Place {
   Turnstile::Entry entry_;
 };
 
+int64_t WallClockNs() {
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(
+             std::chrono::system_clock::now().time_since_epoch())
+      .count();
+}
+
+const char* EndedAs(grpc::StatusCode code) {
+  switch (code) {
+    case grpc::StatusCode::OK:
+      return "done";
+    case grpc::StatusCode::PERMISSION_DENIED:
+      return "refused";
+    case grpc::StatusCode::INVALID_ARGUMENT:
+      return "wrong";
+    case grpc::StatusCode::CANCELLED:
+      return "cut_off";
+    case grpc::StatusCode::DEADLINE_EXCEEDED:
+      return "time_limit";
+    case grpc::StatusCode::RESOURCE_EXHAUSTED:
+      return "turned_away";
+    case grpc::StatusCode::ABORTED:
+      return "aborted";
+    case grpc::StatusCode::UNAVAILABLE:
+      return "collector_ended";
+    default:
+      return "failed";
+  }
+}
+
+// One call's line in the audit log.
+class Recorded {
+ public:
+  Recorded(RpcState& state, const grpc::ServerContext& context, const char* what) : state_(state) {
+    entry_.what = what;
+    entry_.peer = context.peer();
+    entry_.begun_ns = WallClockNs();
+    const std::shared_ptr<const grpc::AuthContext> proved = context.auth_context();
+    if (proved == nullptr || !proved->IsPeerAuthenticated()) return;
+    const std::vector<grpc::string_ref> names = proved->FindPropertyValues(GRPC_X509_CN_PROPERTY_NAME);
+    if (!names.empty()) entry_.tls_name.assign(names.front().data(), names.front().size());
+  }
+  AuditEntry& entry() { return entry_; }
+  grpc::Status End(grpc::Status status) {
+    if (entry_.ended.empty()) entry_.ended = EndedAs(status.error_code());
+    entry_.elapsed_ns = std::chrono::nanoseconds(Clock::now() - begun_).count();
+    if (state_.audit) state_.NoteAudit(state_.audit->Append(entry_));
+    return status;
+  }
+
+ private:
+  RpcState& state_;
+  AuditEntry entry_;
+  const Clock::time_point begun_ = Clock::now();
+};
+
 // Gathers rows, so that a message carries many.
 class RowSender {
  public:
-  explicit RowSender(grpc::ServerWriter<query::SqlAnswer>& out) : out_(out) {}
+  // `entry` gets the rows and bytes that went out.
+  RowSender(grpc::ServerWriter<query::SqlAnswer>& out, AuditEntry& entry) : out_(out), entry_(entry) {}
 
   bool Columns(const std::vector<std::string>& names, const SqlQuestion& question) {
     query::SqlAnswer answer;
@@ -65,7 +124,7 @@ class RowSender {
     for (const std::string& name : names) columns.add_names(name);
     columns.set_row_limit(question.max_rows);
     columns.set_time_limit_ms(static_cast<uint64_t>(question.max_time_ns / 1'000'000));
-    return out_.Write(answer);
+    return Send(answer);
   }
   bool Row(const std::vector<Store::QueryValue>& values) {
     bytes_ += WriteRow(values, *gathered_.mutable_rows()->add_rows());
@@ -74,7 +133,7 @@ class RowSender {
   bool Flush() {
     if (bytes_ == 0) return true;
     bytes_ = 0;
-    const bool written = out_.Write(gathered_);
+    const bool written = Send(gathered_);
     gathered_.mutable_rows()->clear_rows();
     return written;
   }
@@ -84,11 +143,19 @@ class RowSender {
     answer.mutable_end()->set_rows(outcome.rows);
     answer.mutable_end()->set_row_limit_reached(outcome.end == End::kRowLimit);
     answer.mutable_end()->set_elapsed_ns(outcome.elapsed_ns);
-    return out_.Write(answer);
+    return Send(answer);
   }
 
  private:
+  bool Send(const query::SqlAnswer& answer) {
+    if (!out_.Write(answer)) return false;
+    entry_.rows += static_cast<uint64_t>(answer.rows().rows_size());
+    entry_.bytes += answer.ByteSizeLong();
+    return true;
+  }
+
   grpc::ServerWriter<query::SqlAnswer>& out_;
+  AuditEntry& entry_;
   query::SqlAnswer gathered_;
   size_t bytes_ = 0;
 };
@@ -196,9 +263,34 @@ ServiceStats RpcState::Stats() const {
   return s;
 }
 
+void RpcState::NoteAudit(const Status& appended) {
+  const std::string now = appended.ok() ? std::string() : appended.error();
+  const std::lock_guard lock(mutex_);
+  if (now == audit_problem_) return;
+  audit_problem_ = now;
+  notices_.push_back(now.empty() ? "the audit log is written again"
+                                 : "exports are answered, but not in the audit log: " + now);
+}
+
+std::vector<std::string> RpcState::TakeNotices() {
+  const std::lock_guard lock(mutex_);
+  return std::exchange(notices_, {});
+}
+
 grpc::Status QueryRpc::Sql(grpc::ServerContext* context, const query::SqlRequest* request,
                            grpc::ServerWriter<query::SqlAnswer>* out) {
-  Result<SqlQuestion> question = StatementOf(ReadRequest(*request));
+  Recorded recorded(state_, *context, "sql");
+  return recorded.End(RunSql(*context, *request, *out, recorded.entry()));
+}
+
+grpc::Status QueryRpc::RunSql(grpc::ServerContext& context, const query::SqlRequest& request,
+                              grpc::ServerWriter<query::SqlAnswer>& out, AuditEntry& entry) {
+  const SqlRequest asked = ReadRequest(request);
+  entry.statement = asked.sql;
+  entry.named = asked.named;
+  entry.purpose = asked.purpose;
+  for (const auto& [name, value] : asked.parameters) entry.parameters.push_back(name);
+  Result<SqlQuestion> question = StatementOf(asked);
   if (!question) {
     ++state_.counts.wrong;
     return Problem(grpc::StatusCode::INVALID_ARGUMENT, question.error());
@@ -207,35 +299,42 @@ grpc::Status QueryRpc::Sql(grpc::ServerContext* context, const query::SqlRequest
   question->max_time_ns = std::min(question->max_time_ns, state_.options.max_time_ns);
   const std::chrono::nanoseconds time(question->max_time_ns);
 
-  const Place place(state_, *context, Clock::now() + time);
+  const Place place(state_, context, Clock::now() + time);
   if (!place.ok()) return place.Refusal();
   Result<std::unique_ptr<Sandbox>> sandbox = Sandbox::Open(state_.options.database);
   if (!sandbox) return Problem(grpc::StatusCode::INTERNAL, sandbox.error());
   const RunningQueries::Guard guard(
-      state_.running, [&] { (*sandbox)->Cancel(); }, *context, Clock::now() + time);
-  RowSender sender(*out);
+      state_.running, [&] { (*sandbox)->Cancel(); }, context, Clock::now() + time);
+  RowSender sender(out, entry);
   const SqlOutcome outcome = (*sandbox)->Run(
       *question, [&](const std::vector<std::string>& names) { (void)sender.Columns(names, *question); },
       [&](const std::vector<Store::QueryValue>& row) { return sender.Row(row); });
   if (outcome.end != End::kDone && outcome.end != End::kRowLimit) {
     // What there is already is worth sending, with the error behind it.
     (void)sender.Flush();
+    if (outcome.end == End::kMemoryLimit) entry.ended = "memory_limit";
     return Stopped(outcome, guard.reason(), question->max_time_ns, state_);
   }
   if (!sender.End(outcome)) return Stopped({End::kReader, ""}, guard.reason(), question->max_time_ns, state_);
   ++state_.counts.answered;
-  if (outcome.end == End::kRowLimit) ++state_.counts.row_limited;
+  if (outcome.end == End::kRowLimit) {
+    ++state_.counts.row_limited;
+    entry.ended = "row_limit";
+  }
   return grpc::Status::OK;
 }
 
 grpc::Status QueryRpc::Verdicts(grpc::ServerContext* context, const query::VerdictsRequest*,
                                 query::VerdictsAnswer* answer) {
-  return WithSource(state_, *context, [&](AnswerSource& source) -> Status {
+  Recorded recorded(state_, *context, "verdicts");
+  return recorded.End(WithSource(state_, *context, [&](AnswerSource& source) -> Status {
     const Result<InvestigationReport> report = source.Report();
     if (!report) return Error{report.error()};
     WriteReport(*report, *answer);
+    recorded.entry().rows = report->verdicts.size();
+    recorded.entry().bytes = answer->ByteSizeLong();
     return Done{};
-  });
+  }));
 }
 
 grpc::Status QueryRpc::Timeline(grpc::ServerContext*, const query::TimelineRequest*, query::TimelineAnswer*) {
@@ -266,6 +365,12 @@ grpc::Status QueryRpc::Losses(grpc::ServerContext* context, const query::LossesR
 
 grpc::Status QueryRpc::Watch(grpc::ServerContext* context, const query::WatchRequest*,
                              grpc::ServerWriter<query::WatchEvent>* out) {
+  Recorded recorded(state_, *context, "watch");
+  return recorded.End(RunWatch(*context, *out, recorded.entry()));
+}
+
+grpc::Status QueryRpc::RunWatch(grpc::ServerContext& context, grpc::ServerWriter<query::WatchEvent>& out,
+                                AuditEntry& entry) {
   struct Count {
     std::atomic<uint64_t>& n;
     const uint64_t before = n.fetch_add(1);
@@ -277,7 +382,7 @@ grpc::Status QueryRpc::Watch(grpc::ServerContext* context, const query::WatchReq
                    "too many watch: " + std::to_string(state_.options.watchers) + " do already");
   }
   std::shared_ptr<const Beat> before;
-  while (!state_.stopping() && !context->IsCancelled()) {
+  while (!state_.stopping() && !context.IsCancelled()) {
     std::string problem;
     const std::shared_ptr<const Beat> beat = state_.NextBeat(before.get(), kWatchTurn, problem);
     if (!problem.empty()) return Problem(grpc::StatusCode::FAILED_PRECONDITION, problem);
@@ -285,7 +390,9 @@ grpc::Status QueryRpc::Watch(grpc::ServerContext* context, const query::WatchReq
     for (const WatchEvent& event : Changes(before.get(), *beat)) {
       query::WatchEvent message;
       WriteEvent(event, message);
-      if (!out->Write(message)) return grpc::Status::CANCELLED;
+      if (!out.Write(message)) return grpc::Status::CANCELLED;
+      ++entry.rows;
+      entry.bytes += message.ByteSizeLong();
     }
     before = beat;
   }

@@ -6,10 +6,13 @@
 #include <condition_variable>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
+#include <vector>
 
 #include <grpcpp/grpcpp.h>
 
+#include "collector/query/audit_log.h"
 #include "collector/query/pulse.h"
 #include "collector/query/running_queries.h"
 #include "collector/query/service.h"
@@ -22,11 +25,14 @@ namespace keytrail {
 class RpcState {
  public:
   explicit RpcState(const QueryServiceOptions& service_options)
-      : options(service_options), turnstile(service_options.running, service_options.waiting) {}
+      : options(service_options), turnstile(service_options.running, service_options.waiting) {
+    if (const auto folder = AuditLog::FolderOf(options.database)) audit.emplace(*folder);
+  }
 
   const QueryServiceOptions options;
   Turnstile turnstile;
   RunningQueries running;
+  std::optional<AuditLog> audit;  // none: the database lies in no collector's folder
 
   // Running queries end as cancelled, waiting calls return.
   void Stop();
@@ -40,6 +46,10 @@ class RpcState {
   std::shared_ptr<const Beat> NextBeat(const Beat* old, std::chrono::milliseconds at_most,
                                        std::string& problem);
 
+  // What people should know: that the audit log cannot be written, once each.
+  void NoteAudit(const Status& appended);
+  std::vector<std::string> TakeNotices();
+
   struct {
     std::atomic<uint64_t> answered = 0, row_limited = 0, timed_out = 0, cancelled = 0, refused = 0, wrong = 0,
                           turned_away = 0, out_of_memory = 0, aborted = 0, watchers = 0;
@@ -52,6 +62,8 @@ class RpcState {
   std::condition_variable changed_;
   std::shared_ptr<const Beat> beat_;
   std::string problem_;
+  std::string audit_problem_;
+  std::vector<std::string> notices_;
 };
 
 class QueryRpc final : public query::Query::Service {
@@ -72,6 +84,11 @@ class QueryRpc final : public query::Query::Service {
                      grpc::ServerWriter<query::WatchEvent>* out) override;
 
  private:
+  grpc::Status RunSql(grpc::ServerContext& context, const query::SqlRequest& request,
+                      grpc::ServerWriter<query::SqlAnswer>& out, AuditEntry& entry);
+  grpc::Status RunWatch(grpc::ServerContext& context, grpc::ServerWriter<query::WatchEvent>& out,
+                        AuditEntry& entry);
+
   RpcState& state_;
 };
 

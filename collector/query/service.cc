@@ -74,9 +74,7 @@ class LogKeeper {
   }
 
  private:
-  bool TooLarge() const {
-    return LogBytes(options_.database) > options_.max_log_bytes;
-  }
+  bool TooLarge() const { return LogBytes(options_.database) > options_.max_log_bytes; }
 
   const QueryServiceOptions& options_;
   RpcState& rpc_;
@@ -110,15 +108,18 @@ Status QueryService::State::Listen() {
   QuietGrpc();
   grpc::EnableDefaultHealthCheckService(true);
   grpc::reflection::InitProtoReflectionServerBuilderPlugin();
-  const Result<std::shared_ptr<grpc::ServerCredentials>> credentials = ServerCredentials(options.tls);
-  if (!credentials) return Error{credentials.error()};
+  const Result<ServicePem> pem = options.pem ? Result<ServicePem>(*options.pem) : ReadServicePem(options.tls);
+  if (!pem) return Error{pem.error()};
+  const std::shared_ptr<grpc::ServerCredentials> credentials = ServerCredentials(*pem);
   grpc::ServerBuilder builder;
   int port = 0;
   const bool is_unix = options.address.starts_with("unix:");
-  builder.AddListeningPort(options.address, *credentials, &port);
+  builder.AddListeningPort(options.address, credentials, &port);
   builder.RegisterService(&rpc);
   // Two collectors at one port would each get some of the clients.
   builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
+  builder.AddChannelArgument(GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS, options.handshake_ms);
+  builder.AddChannelArgument(GRPC_ARG_MAX_CONNECTION_IDLE_MS, options.idle_ms);
   builder.SetMaxReceiveMessageSize(limits::kMaxServiceRequestBytes);
   grpc::ResourceQuota quota("queries");
   quota.SetMaxThreads(options.threads);
@@ -213,6 +214,10 @@ QueryService::~QueryService() {
 
 const std::string& QueryService::address() const {
   return state_->address;
+}
+
+std::vector<std::string> QueryService::TakeNotices() {
+  return state_->rpc_state.TakeNotices();
 }
 
 ServiceStats QueryService::stats() const {

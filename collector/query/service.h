@@ -8,7 +8,9 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
+#include <vector>
 
 #include "collector/query/answer_source.h"
 #include "common/limits.h"
@@ -24,16 +26,29 @@ struct ServiceTls {
   bool given() const { return !certificate.empty(); }
 };
 
+// The same, read: a program that gives up its rights reads them before.
+struct ServicePem {
+  std::string certificate;
+  std::string key;
+  std::string client_ca;
+};
+
+// Empty without TLS. Error: the option, the file, what is wrong with it, how to mend it.
+Result<ServicePem> ReadServicePem(const ServiceTls& tls);
+
 struct QueryServiceOptions {
   std::string address;  // HOST:PORT (PORT 0: any; of this host without TLS), or unix:PATH
   ServiceTls tls;
-  std::string database;  // there already
+  std::optional<ServicePem> pem;  // of `tls`; if not given, Start() reads it
+  std::string database;           // there already
   size_t running = limits::kMaxQueriesRunning;
   size_t waiting = limits::kMaxQueriesWaiting;
   size_t watchers = limits::kMaxWatchers;
   uint64_t max_rows = limits::kMaxQueryRows;
   int64_t max_time_ns = limits::kMaxQueryTimeNs;
   int threads = limits::kMaxServiceThreads;
+  int handshake_ms = limits::kMaxQueryHandshakeMs;
+  int idle_ms = limits::kMaxQueryIdleMs;
   uint64_t max_log_bytes = limits::kMaxLogBytes;
   // How long queries that run may go on when the log is too large.
   int64_t log_patience_ns = 10'000'000'000;
@@ -49,6 +64,8 @@ class QueryService {
   // Where it listens, with the port that it got.
   const std::string& address() const;
   ServiceStats stats() const;
+  // What people should know, since the last call: sentences.
+  std::vector<std::string> TakeNotices();
 
  private:
   QueryService();

@@ -5,11 +5,16 @@
 #include <map>
 #include <set>
 #include <unordered_map>
+#include <utility>
 
+#include "collector/receive/quota.h"
 #include "collector/receive/zmq_router.h"
 #include "common/crc32c.h"
 #include "common/flow_key.h"
+#include "common/key_codec.h"
+#include "common/key_token.h"
 #include "common/plain_text.h"
+#include "common/redaction.h"
 #include "proto/keytrail/record.pb.h"
 
 namespace keytrail {
@@ -55,6 +60,19 @@ std::string NameOrNothing(const std::string& text) {
   return IsName(text) ? text : std::string();
 }
 
+Redaction RedactionIn(const protocol::Hello& hello) {
+  Redaction redaction;
+  if (hello.redaction() == protocol::Hello::OFF) redaction.mode = Redaction::Mode::kOff;
+  // One that this version does not know, or a fingerprint that is none, is not told.
+  if (hello.redaction() != protocol::Hello::ON ||
+      hello.secret_fingerprint().size() != kKeyTokenFingerprintBytes) {
+    return redaction;
+  }
+  redaction.mode = Redaction::Mode::kOn;
+  redaction.secret = HexLower(AsBytes(hello.secret_fingerprint()));
+  return redaction;
+}
+
 }  // namespace
 
 Status CheckListenAddress(const std::string& listen, bool with_keys) {
@@ -75,14 +93,15 @@ Status CheckListenAddress(const std::string& listen, bool with_keys) {
 }
 
 struct Receiver::State {
-  State(Store& s, ReceiveObserver& o) : store(s), observer(o) {}
+  State(Store& s, ReceiveObserver& o, uint64_t agent_quota) : store(s), observer(o), quota(agent_quota) {}
 
   // An agent behind one connection of the socket.
   struct Session {
     uint32_t agent = 0;
     int64_t heard_ns = 0;
-    std::string key;  // that its agent proved to have; empty without keys
-    std::string agent_key;
+    std::string key;     // that its agent proved to have; empty without keys
+    std::string name;    // the agent_key of its Hello
+    bool waits = false;  // was given no credit, and is in `waiting`
     bool finished = false;
   };
   struct Progress {
@@ -100,6 +119,12 @@ struct Receiver::State {
   std::map<uint32_t, Progress> progress;              // by agent
   std::map<uint32_t, std::string> spoken_for;         // the key of each agent's start, once it said Hello
   std::set<uint32_t> finished;
+  Quota quota;
+  std::vector<std::string> waiting;              // identities of sessions without credit
+  std::map<std::string, int64_t> told_quota_ns;  // by agent_key
+  std::map<std::string, AgentRow> redactions;    // the latest start of each agent that told its own, by key
+  std::set<std::string> told_forms;
+  std::vector<std::string> notices;
   ReceiverStats stats;
   std::string store_error;
 
@@ -115,6 +140,7 @@ struct Receiver::State {
   void OnBatch(const std::string& identity, Session& session, const protocol::Batch& batch);
   void OnBye(const std::string& identity, Session& session);
 
+  void NoteRedaction(const AgentRow& agent);
   bool HasRoom();
   bool JumpTo(uint32_t agent, uint64_t sequence);
   enum class Outcome : uint8_t { kStored, kDamaged, kStoreFailed };
@@ -125,7 +151,9 @@ struct Receiver::State {
   void Reply(const std::string& identity, const protocol::Envelope& envelope) {
     router->Send(AsBytes(identity), envelope.SerializeAsString());
   }
-  void Acknowledge(const std::string& identity, uint32_t agent);
+  void Acknowledge(const std::string& identity, Session& session);
+  uint32_t CreditOf(const std::string& identity, Session& session);
+  void GiveCredit();
   void Refuse(const std::string& identity, protocol::Refusal::Code code, const std::string& text,
               uint64_t expected = 0);
 };
@@ -141,10 +169,40 @@ void Receiver::State::Refuse(const std::string& identity, protocol::Refusal::Cod
   Reply(identity, out);
 }
 
-void Receiver::State::Acknowledge(const std::string& identity, uint32_t agent) {
+// None for an agent beyond its quota; GiveCredit() gives it later.
+uint32_t Receiver::State::CreditOf(const std::string& identity, Session& session) {
+  const int64_t now = SteadyNs();
+  if (quota.Within(session.name, now)) return credit;
+  if (!session.waits) {
+    session.waits = true;
+    waiting.push_back(identity);
+    ++stats.over_quota;
+    if (told_quota_ns.size() >= limits::kMaxSessions) told_quota_ns.clear();
+    const auto [told, first] = told_quota_ns.try_emplace(session.name, now);
+    if (first || now - told->second >= limits::kNoticeEveryNs) {
+      told->second = now;
+      notices.push_back("agent '" + session.name +
+                        "' is beyond its quota and waits (--agent-quota; told once in 10 s)");
+    }
+  }
+  return 0;
+}
+
+void Receiver::State::GiveCredit() {
+  std::erase_if(waiting, [&](const std::string& identity) {
+    const auto found = sessions.find(identity);
+    if (found == sessions.end() || !found->second.waits) return true;
+    if (!quota.Within(found->second.name, SteadyNs())) return false;
+    found->second.waits = false;
+    Acknowledge(identity, found->second);
+    return true;
+  });
+}
+
+void Receiver::State::Acknowledge(const std::string& identity, Session& session) {
   protocol::Envelope out;
-  out.mutable_ack()->set_sequence(committed[agent]);
-  out.mutable_ack()->set_credit(credit);
+  out.mutable_ack()->set_sequence(committed[session.agent]);
+  out.mutable_ack()->set_credit(CreditOf(identity, session));
   Reply(identity, out);
 }
 
@@ -243,6 +301,25 @@ bool Receiver::State::JumpTo(uint32_t agent, uint64_t sequence) {
   return true;
 }
 
+// Keys in two forms cannot be compared, so nothing is decided (correlate/key_forms.h): said when the agent
+// that makes them two comes, not when somebody wonders.
+void Receiver::State::NoteRedaction(const AgentRow& agent) {
+  if (agent.redaction.mode == Redaction::Mode::kUnknown) return;
+  AgentRow& latest = redactions[agent.agent_key];
+  const bool repeated = latest.id == agent.id && latest.redaction == agent.redaction;
+  latest = agent;
+  if (repeated) return;
+  std::vector<std::pair<std::string, Redaction>> hosts;
+  for (const auto& [key, row] : redactions)
+    hosts.emplace_back(row.name.empty() ? key : row.name, row.redaction);
+  std::set<std::string> forms;
+  for (const auto& [host, redaction] : hosts) forms.insert(RedactionText(redaction));
+  const std::string differ = RedactionsDiffer(hosts);
+  // A hundred agents that all differ from one are told of in one sentence, at the first.
+  if (!differ.empty() && forms != told_forms) notices.push_back(differ);
+  told_forms = std::move(forms);
+}
+
 void Receiver::State::OnHello(const std::string& identity, const protocol::Hello& hello) {
   ++stats.hellos;
   if (hello.protocol_version() != kProtocolVersion) {
@@ -267,6 +344,7 @@ void Receiver::State::OnHello(const std::string& identity, const protocol::Hello
   agent.hostname = NameOrNothing(hello.host().hostname());
   agent.version = NameOrNothing(hello.host().agent_version());
   agent.input = NameOrNothing(hello.host().input());
+  agent.redaction = RedactionIn(hello);
   const Result<AgentRow> row = store.RegisterAgent(agent);
   if (!row) {
     store_error = row.error();
@@ -282,19 +360,23 @@ void Receiver::State::OnHello(const std::string& identity, const protocol::Hello
                       "' speaks with another key; each host needs a name and a key of its own");
   }
   committed[row->id] = row->last_sequence;
+  NoteRedaction(*row);
   observer.OnAgent(*row);
   if (hello.first_available() > row->last_sequence + 1 && !JumpTo(row->id, hello.first_available() - 1)) {
     ++stats.unavailable;
     return Refuse(identity, protocol::Refusal::UNAVAILABLE, store_error);
   }
-  sessions[identity] = Session{row->id, SteadyNs(), router->sender_key(), agent.agent_key, false};
+  // A Hello of a session that waits finds it waiting still.
+  Session& session = sessions[identity];
+  const bool waits = session.waits;
+  session = Session{row->id, SteadyNs(), router->sender_key(), agent.agent_key, waits, false};
   if (Door* door = router->door()) door->Welcomed(router->sender_fd());
   protocol::Envelope out;
   protocol::Welcome& welcome = *out.mutable_welcome();
   welcome.set_protocol_version(kProtocolVersion);
   welcome.set_epoch(hello.epoch());
   welcome.set_last_committed(committed[row->id]);
-  welcome.set_credit(credit);
+  welcome.set_credit(CreditOf(identity, session));
   Reply(identity, out);
 }
 
@@ -374,7 +456,7 @@ void Receiver::State::OnBatch(const std::string& identity, Session& session, con
   }
   if (batch.sequence() <= last) {
     ++stats.batches_repeated;
-    return Acknowledge(identity, agent);
+    return Acknowledge(identity, session);
   }
   if (batch.sequence() > last + 1) {
     ++stats.out_of_order;
@@ -394,7 +476,8 @@ void Receiver::State::OnBatch(const std::string& identity, Session& session, con
   stats.store_ns += SteadyNs() - begun;
   switch (outcome) {
     case Outcome::kStored:
-      return Acknowledge(identity, agent);
+      quota.Spend(session.name, batch.records(), SteadyNs());
+      return Acknowledge(identity, session);
     case Outcome::kDamaged:
       ++stats.corrupt;
       return Refuse(identity, protocol::Refusal::CORRUPT,
@@ -442,7 +525,7 @@ Result<std::unique_ptr<Receiver>> Receiver::Open(const ReceiverOptions& options,
       ZmqRouter::Bind(address, options.zmq_context, with_keys ? &*options.key : nullptr, admitted.get());
   if (!router) return Error{router.error()};
   std::unique_ptr<Receiver> receiver(new Receiver);
-  receiver->state_ = std::make_unique<State>(store, observer);
+  receiver->state_ = std::make_unique<State>(store, observer, options.agent_quota);
   receiver->state_->admitted = std::move(admitted);
   receiver->state_->router = std::move(*router);
   receiver->state_->credit = options.credit;
@@ -464,7 +547,7 @@ std::vector<AgentSession> Receiver::sessions() const {
   // An agent that was started again, or came back over another connection, is the one that was heard last.
   std::map<std::string, const State::Session*> latest;
   for (const auto& [identity, session] : state_->sessions) {
-    const State::Session*& known = latest[session.agent_key];
+    const State::Session*& known = latest[session.name];
     if (known == nullptr || known->heard_ns < session.heard_ns) known = &session;
   }
   std::vector<AgentSession> all;
@@ -482,8 +565,11 @@ size_t Receiver::admitted_keys() const {
   return state_->admitted == nullptr ? 0 : state_->admitted->admitted();
 }
 std::vector<std::string> Receiver::TakeNotices() {
+  std::vector<std::string> notices = std::exchange(state_->notices, {});
   Door* door = state_->router->door();
-  return door == nullptr ? std::vector<std::string>() : door->TakeNotices();
+  if (door == nullptr) return notices;
+  for (std::string& notice : door->TakeNotices()) notices.push_back(std::move(notice));
+  return notices;
 }
 const std::string& Receiver::store_error() const {
   return state_->store_error;
@@ -492,6 +578,7 @@ const std::string& Receiver::store_error() const {
 bool Receiver::Poll(int timeout_ms, int busy_ms) {
   State& s = *state_;
   s.router->Wait(timeout_ms);
+  s.GiveCredit();
   const int64_t until = SteadyNs() + int64_t{busy_ms} * 1'000'000;
   bool handled = false;
   do {

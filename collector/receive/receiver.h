@@ -37,6 +37,7 @@ struct ReceiverOptions {
   std::string listen;
   void* zmq_context = nullptr;  // a zmq::context_t that outlives the receiver; null: an own one
   uint32_t credit = limits::kCreditBatches;
+  uint64_t agent_quota = 0;  // calls a second that one agent may have stored (quota.h); 0: no quota
   // With both, agents need a key of the folder `admitted`; without, only this host can be listened to.
   std::optional<SecretKey> key;
   std::string admitted;
@@ -51,6 +52,7 @@ struct ReceiverStats {
   uint64_t calls = 0;
   uint64_t losses = 0;
   uint64_t agents_finished = 0;  // distinct starts of agents that said goodbye
+  uint64_t over_quota = 0;       // times that an agent had to wait for its quota
   // Refused.
   uint64_t malformed = 0;  // no envelope, or out of bounds
   uint64_t wrong_version = 0;

@@ -30,6 +30,8 @@ constexpr int64_t kSecondNs = 1'000'000'000;
 constexpr uint64_t kLeastCallBytes = 16;
 // How often the ages of windows are written down, for the next start.
 constexpr int64_t kSaveAgesNs = 60 * kSecondNs;
+// Times that the oldest window is tried to be dropped while the disk fails; about one a second.
+constexpr int kDropTries = 30;
 
 // A host that sleeps grows older, too.
 int64_t SinceTheHostStarted() {
@@ -359,11 +361,12 @@ Status Folder::TakeWindow(const std::string& path) {
   Result<SqlStatement> agents = SqlStatement::Prepare(
       state.db.get(),
       "SELECT id, agent_key, name, role, epoch, last_sequence, hostname, version, input, first_seen_ns,"
-      " last_seen_ns FROM agents");
+      " last_seen_ns, redaction, redact_secret FROM agents");
   Result<SqlStatement> add = SqlStatement::Prepare(
       catalogue_.get(),
       "INSERT INTO agents (id, agent_key, name, role, epoch, last_sequence, hostname, version, input,"
-      " first_seen_ns, last_seen_ns) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
+      " first_seen_ns, last_seen_ns, redaction, redact_secret) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, "
+      "?) ON CONFLICT DO UPDATE SET"
       " last_sequence = max(last_sequence, excluded.last_sequence),"
       " last_seen_ns = max(last_seen_ns, excluded.last_seen_ns),"
       " first_seen_ns = min(first_seen_ns, excluded.first_seen_ns)");
@@ -371,7 +374,7 @@ Status Folder::TakeWindow(const std::string& path) {
   if (!add) return Failed("cannot take agents");
   int code = 0;
   while ((code = agents->Step()) == SQLITE_ROW) {
-    for (int i = 0; i < 11; ++i)
+    for (int i = 0; i < 13; ++i)
       sqlite3_bind_value(add->raw(), i + 1, sqlite3_column_value(agents->raw(), i));
     if (!add->Run()) return Failed("cannot take agents");
   }
@@ -455,7 +458,8 @@ Result<std::unique_ptr<Folder>> Folder::Open(const std::string& path, const Fold
   }
   Result<SqlStatement> agents = SqlStatement::Prepare(
       f.catalogue(),
-      "SELECT id, agent_key, name, role, epoch, last_sequence, hostname, version, input FROM agents");
+      "SELECT id, agent_key, name, role, epoch, last_sequence, hostname, version, input, redaction,"
+      " redact_secret FROM agents");
   if (!agents) return Error{f.Failed("cannot read agents").message};
   while (agents->Step() == SQLITE_ROW) {
     AgentRow row;
@@ -468,6 +472,7 @@ Result<std::unique_ptr<Folder>> Folder::Open(const std::string& path, const Fold
     row.hostname = agents->ColumnText(6);
     row.version = agents->ColumnText(7);
     row.input = agents->ColumnText(8);
+    row.redaction = {RedactionOf(agents->ColumnText(9)), agents->ColumnText(10)};
     f.agents_[row.id] = row;
   }
   const bool has_live = !f.windows_.empty() && f.windows_.back().state == "live";
@@ -755,10 +760,14 @@ void Folder::DropOldest(const std::string& reason) {
   } else {
     code = sqlite3_errcode(catalogue());
   }
-  if (!kept && (code & 0xFF) != SQLITE_FULL && (code & 0xFF) != SQLITE_CORRUPT &&
-      (code & 0xFF) != SQLITE_NOTADB && (code & 0xFF) != SQLITE_IOERR && (code & 0xFF) != SQLITE_CANTOPEN) {
-    return;  // tried again when it is looked at next
+  if (!kept) {
+    const int kind = code & 0xFF;
+    const bool never = kind == SQLITE_FULL || kind == SQLITE_CORRUPT || kind == SQLITE_NOTADB;
+    // A disk that fails may come back, and what verdicts refer to is worth half a minute's wait.
+    const bool disk = kind == SQLITE_IOERR || kind == SQLITE_CANTOPEN;
+    if (!never && !(disk && ++drop_failures_ >= kDropTries)) return;  // again when it is looked at next
   }
+  drop_failures_ = 0;
   RemoveFiles(path);
   // On a full disk there is room for this only now.
   if (!kept) (void)Tell(window, "dropped", reason + "; nothing of it could be kept", 0);

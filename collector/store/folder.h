@@ -100,6 +100,7 @@ class Folder {
   int64_t next_loss_id_ = 1;
   int64_t looked_ns_ = 0;
   int64_t amended_ns_ = 0;
+  int drop_failures_ = 0;  // of the oldest window, one after the other
   int64_t ages_saved_ns_ = 0;
   bool live_used_ = false;  // a batch was committed to it
   bool live_damaged_ = false;

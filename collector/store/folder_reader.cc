@@ -76,8 +76,20 @@ Status Store::State::OpenToRead(const std::string& given) {
 
 namespace {
 
-bool IsNewInThisVersion(const TableDescription& table) {
-  return std::string_view(table.name) == "windows" || std::string_view(table.name) == "translations";
+// Version 4 added two columns to `agents`.
+constexpr int64_t kRedactionVersion = 4;
+
+// A table as it is, or without a row, and columns that the file lacks as null.
+std::string AsThisVersion(const TableDescription& table, bool is_there) {
+  const char* comma = "SELECT ";
+  std::string sql = std::string("CREATE TEMP VIEW ") + table.name + " AS ";
+  for (const ColumnDescription& column : table.columns) {
+    const std::string_view name(column.name);
+    const bool has = is_there && name != "redaction" && name != "redact_secret";
+    sql += comma + std::string(has ? "" : "NULL AS ") + column.name;
+    comma = ", ";
+  }
+  return sql + (is_there ? " FROM main." + std::string(table.name) + ";" : " WHERE 0;");
 }
 
 }  // namespace
@@ -90,14 +102,15 @@ Status Store::State::ShowViews() {
   for (const TableDescription& table : DatabaseSchema()) {
     if (table.view != nullptr && (windows == nullptr || !IsWindowed(table))) {
       sql += std::string("CREATE TEMP VIEW ") + table.name + " AS " + table.view + ";";
-    } else if (table.view == nullptr && *version < kSchemaVersion && IsNewInThisVersion(table)) {
-      const char* comma = "SELECT ";
-      sql += std::string("CREATE TEMP VIEW ") + table.name + " AS ";
-      for (const ColumnDescription& column : table.columns) {
-        sql += std::string(comma) + "NULL AS " + column.name;
-        comma = ", ";
-      }
-      sql += " WHERE 0;";
+    } else if (table.view == nullptr && *version < kSchemaVersion &&
+               (windows == nullptr || !IsWindowed(table))) {
+      const Result<int64_t> there =
+          Number("SELECT count(*) FROM main.sqlite_schema WHERE name = " + SqlQuoted(table.name));
+      if (!there) return Error{there.error()};
+      // Of a folder AttachWindows() shows the agents.
+      const bool lacks_columns =
+          *version < kRedactionVersion && windows == nullptr && std::string_view(table.name) == "agents";
+      if (*there == 0 || lacks_columns) sql += AsThisVersion(table, *there != 0);
     }
   }
   return Execute(sql);
@@ -161,9 +174,13 @@ Status Store::State::AttachWindows(const std::vector<WindowPart>& now) {
     }
   }
   if (status.ok()) {
+    const Result<int64_t> version = Number("PRAGMA main.user_version");
+    const std::string redaction = version.ok() && *version >= kRedactionVersion
+                                      ? ", redaction, redact_secret"
+                                      : ", NULL AS redaction, NULL AS redact_secret";
     status = Execute("CREATE TEMP VIEW agents AS SELECT id, agent_key, name, role, epoch, " + progress +
                      " AS last_sequence, hostname, version, input, first_seen_ns, " + seen +
-                     " AS last_seen_ns FROM main.agents a");
+                     " AS last_seen_ns" + redaction + " FROM main.agents a");
   }
   if (query_only.ok() && *query_only != 0) (void)Execute("PRAGMA query_only = 1");
   sqlite3_limit(db.get(), SQLITE_LIMIT_ATTACHED, attached);

@@ -126,6 +126,8 @@ inline constexpr ColumnDescription kAgentProgress[] = {
     {"records", "INTEGER", "records in them: calls, and methods that were proved later"},
     {"losses", "INTEGER", "entries in losses"},
     {"records_per_s", "REAL", "records by the time from first to last seen; null: no time passed"},
+    {"redaction", "TEXT", "off: keys are as they are; on: they are tokens; null: its version does not tell"},
+    {"redact_secret", "TEXT", "of on: fingerprint of the secret; tokens of two secrets cannot be compared"},
 };
 
 inline constexpr char kAgentProgressView[] =
@@ -133,7 +135,8 @@ inline constexpr char kAgentProgressView[] =
     " a.epoch AS epoch, a.hostname AS hostname, a.version AS version, a.input AS input,"
     " a.first_seen_ns AS first_seen_ns, a.last_seen_ns AS last_seen_ns, a.last_sequence AS batches,"
     " coalesce(b.records, 0) AS records, coalesce(l.losses, 0) AS losses,"
-    " coalesce(b.records, 0) * 1e9 / nullif(a.last_seen_ns - a.first_seen_ns, 0) AS records_per_s"
+    " coalesce(b.records, 0) * 1e9 / nullif(a.last_seen_ns - a.first_seen_ns, 0) AS records_per_s,"
+    " a.redaction AS redaction, a.redact_secret AS redact_secret"
     " FROM agents a"
     " LEFT JOIN (SELECT agent, sum(records) AS records FROM record_batches GROUP BY agent) b ON b.agent = "
     "a.id"

@@ -31,6 +31,8 @@ constexpr ColumnDescription kAgents[] = {
     {"input", kText, "device or file that it reads"},
     {"first_seen_ns", kIntNotNull, "collector's clock at the first hello"},
     {"last_seen_ns", kIntNotNull, "collector's clock at the last commit"},
+    {"redaction", kText, "off: keys are as they are; on: they are tokens; null: its version does not tell"},
+    {"redact_secret", kText, "of on: fingerprint of the secret; tokens of two secrets cannot be compared"},
 };
 
 constexpr ColumnDescription kMethods[] = {
@@ -651,12 +653,15 @@ std::string CreationSql() {
   return sql + DocumentationSql() + VersionSql();
 }
 
-std::string UpgradeSql() {
+std::string UpgradeSql(int64_t from) {
   std::string sql = "DELETE FROM columns;\n";
+  if (from < 4)
+    sql +=
+        "ALTER TABLE agents ADD COLUMN redaction TEXT;\nALTER TABLE agents ADD COLUMN redact_secret TEXT;\n";
   for (const TableDescription& table : kSchema) {
     if (table.view != nullptr) {
       sql += std::string("DROP VIEW IF EXISTS ") + table.name + ";\n" + ViewSql(table);
-    } else if (std::string_view(table.name) == "windows") {
+    } else if (from < 3 && std::string_view(table.name) == "windows") {
       sql += TableSql(table);
     }
   }

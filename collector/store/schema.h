@@ -13,8 +13,9 @@ namespace keytrail {
 // PRAGMA application_id: "KTRL". Says that a file is ours.
 inline constexpr int64_t kApplicationId = 0x4B54524C;
 // PRAGMA user_version. Raised with every change of a table; a newer file is never read. An older one is, from
-// kOldestSchemaVersion on: version 3 added the table `windows`.
-inline constexpr int64_t kSchemaVersion = 3;
+// kOldestSchemaVersion on: version 3 added the table `windows`, version 4 the columns
+// `redaction` and `redact_secret` of `agents`.
+inline constexpr int64_t kSchemaVersion = 4;
 inline constexpr int64_t kOldestSchemaVersion = 2;
 
 struct ColumnDescription {
@@ -41,8 +42,8 @@ std::string PartOf(const TableDescription& table, const std::string& schema);
 
 // All statements that make an empty database ours, `columns` included.
 std::string CreationSql();
-// All that bring a database of kOldestSchemaVersion to this one.
-std::string UpgradeSql();
+// All that bring a database of version `from` (kOldestSchemaVersion or later) to this one.
+std::string UpgradeSql(int64_t from);
 
 // Indexes that are made at once, because their rows are few; and those of a window that is written no more.
 extern const char* const kLiveIndexSql;

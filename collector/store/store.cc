@@ -120,7 +120,7 @@ Status Store::State::Upgrade() {
   const Result<int64_t> version = Number("PRAGMA user_version");
   if (!version) return Error{version.error()};
   if (*version == kSchemaVersion) return Done{};
-  return Execute("BEGIN IMMEDIATE;" + UpgradeSql() + "COMMIT;");
+  return Execute("BEGIN IMMEDIATE;" + UpgradeSql(*version) + "COMMIT;");
 }
 
 Status Store::State::PrepareWriting() {
@@ -138,8 +138,9 @@ Status Store::State::PrepareWriting() {
        folder == nullptr
            ? "UPDATE agents SET last_sequence = ?2, last_seen_ns = ?3 WHERE id = ?1"
            : "INSERT INTO agents (id, last_sequence, last_seen_ns, agent_key, epoch, name, role,"
-             " hostname, version, input, first_seen_ns) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9,"
-             " ?10, ?3) ON CONFLICT (id) DO UPDATE SET last_sequence = ?2, last_seen_ns = ?3,"
+             " hostname, version, input, redaction, redact_secret, first_seen_ns) VALUES (?1, ?2, ?3, ?4, ?5,"
+             " ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?3) ON CONFLICT (id) DO UPDATE SET last_sequence = ?2, "
+             "last_seen_ns = ?3,"
              " name = ?6, role = ?7"},
       {&data_version, "PRAGMA data_version"},
   };
@@ -223,15 +224,19 @@ Result<AgentRow> Store::RegisterAgent(const AgentRow& agent) {
   };
   Result<SqlStatement> statement = SqlStatement::Prepare(
       db,
-      "INSERT INTO agents (agent_key, epoch, name, role, hostname, version, input, first_seen_ns, "
-      "last_seen_ns,"
-      " last_sequence) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?8, 0) ON CONFLICT (agent_key, epoch) DO "
+      "INSERT INTO agents (agent_key, epoch, name, role, hostname, version, input, redaction,"
+      " redact_secret, first_seen_ns, last_seen_ns,"
+      " last_sequence) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?10, 0) ON CONFLICT (agent_key, "
+      "epoch) DO "
       "UPDATE"
-      " SET name = ?3, role = ?4, hostname = ?5, version = ?6, input = ?7, last_seen_ns = ?8"
+      " SET name = ?3, role = ?4, hostname = ?5, version = ?6, input = ?7, redaction = ?8, redact_secret = "
+      "?9,"
+      " last_seen_ns = ?10"
       " RETURNING id, last_sequence");
   if (!statement) return failed();
   statement->Text(agent.agent_key).Number(agent.epoch).TextOrNull(agent.name).TextOrNull(agent.role);
   statement->TextOrNull(agent.hostname).TextOrNull(agent.version).TextOrNull(agent.input);
+  statement->TextOrNull(RedactionName(agent.redaction.mode)).TextOrNull(agent.redaction.secret);
   if (statement->Signed(s.clock()).Step() != SQLITE_ROW) return failed();
   AgentRow row = agent;
   row.id = static_cast<uint32_t>(statement->ColumnNumber(0));
@@ -249,7 +254,7 @@ Result<std::vector<AgentRow>> Store::Agents() {
   Result<SqlStatement> statement =
       SqlStatement::Prepare((*from)->db.get(),
                             "SELECT id, agent_key, name, role, epoch, last_sequence, hostname, version, "
-                            "input FROM agents ORDER BY id");
+                            "input, redaction, redact_secret FROM agents ORDER BY id");
   if (!statement) return (*from)->Failed("cannot read agents");
   std::vector<AgentRow> rows;
   int code = 0;
@@ -264,6 +269,7 @@ Result<std::vector<AgentRow>> Store::Agents() {
     row.hostname = statement->ColumnText(6);
     row.version = statement->ColumnText(7);
     row.input = statement->ColumnText(8);
+    row.redaction = {RedactionOf(statement->ColumnText(9)), statement->ColumnText(10)};
   }
   if (code != SQLITE_DONE) return (*from)->Failed("cannot read agents");
   return rows;
@@ -347,6 +353,7 @@ Status Store::Commit(uint32_t agent, uint64_t sequence) {
   if (row != nullptr) {
     s.move_agent.Text(row->agent_key).Number(row->epoch).TextOrNull(row->name).TextOrNull(row->role);
     s.move_agent.TextOrNull(row->hostname).TextOrNull(row->version).TextOrNull(row->input);
+    s.move_agent.TextOrNull(RedactionName(row->redaction.mode)).TextOrNull(row->redaction.secret);
   }
   if (!s.move_agent.Run() || !s.commit.Run()) return s.Failed("cannot commit");
   s.in_transaction = false;

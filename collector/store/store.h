@@ -16,6 +16,7 @@
 #include "common/call_record.h"
 #include "common/limits.h"
 #include "common/record_codec.h"
+#include "common/redaction.h"
 #include "common/result.h"
 
 namespace keytrail {
@@ -32,6 +33,7 @@ struct AgentRow {
   std::string hostname;  // what follows is for people
   std::string version;
   std::string input;
+  Redaction redaction;
 };
 
 struct LossRow {

@@ -19,6 +19,10 @@ import unittest
 REPOSITORY = os.path.realpath(os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", ".."))
 sys.path.insert(0, os.path.join(REPOSITORY, "tests", "support"))
 
+# The folders of these tests are root's where root runs them; test_privileges.py has other ones.
+if os.geteuid() == 0:
+    os.environ.setdefault("KEYTRAIL_USER", "root")
+
 BIN = os.environ.get("KEYTRAIL_BIN", os.path.join(REPOSITORY, "build", "release", "bin"))
 BUNDLED = os.path.join(REPOSITORY, "tests", "data")
 PROTO = os.path.join(REPOSITORY, "proto", "kvproto")

@@ -22,6 +22,7 @@ import unittest
 
 import harness
 import test_spool
+from bad_link import BadLink, Weather
 from test_spool import COLUMNS, checksum, free_port, repeated
 
 LONG = os.environ.get("KEYTRAIL_LONG") == "1"
@@ -136,11 +137,7 @@ class Links(Adversity):
         try:
             for end in self.ends:
                 command("ip", "netns", "add", end)
-            command("ip", "link", "add", "agent0", "netns", self.ends[0], "type", "veth", "peer", "name", "collector0", "netns",
-                    self.ends[1])
-            for end, device, number in zip(self.ends, ("agent0", "collector0"), (1, 2)):
-                command("ip", "-n", end, "addr", "add", f"10.213.0.{number}/24", "dev", device)
-                command("ip", "-n", end, "link", "set", device, "up")
+            self.link = BadLink(self.ends, ("agent0", "collector0"), ("10.213.0.1/24", "10.213.0.2/24"), Weather(), self.seed)
         except (OSError, subprocess.CalledProcessError) as problem:
             self.remove()
             self.skipTest(f"network namespaces cannot be made here: {problem}")
@@ -155,18 +152,15 @@ class Links(Adversity):
 
     def tearDown(self):
         super().tearDown()
+        self.link.close()
         self.remove()
 
     def remove(self):
         for end in self.ends:
             subprocess.run(["ip", "netns", "del", end], check=False, stderr=subprocess.DEVNULL)
 
-    def play(self, case, netem, cuts=0, cut_seconds=1.0):
-        for end, device in zip(self.ends, ("agent0", "collector0")):
-            made = subprocess.run(["tc", "-n", end, "qdisc", "replace", "dev", device, "root", *netem.split()],
-                                  stderr=subprocess.PIPE, check=False)
-            if made.returncode != 0:
-                self.skipTest(f"this kernel cannot do '{netem}': {made.stderr.decode().strip()}")
+    def play(self, case, weather, cuts=0, cut_seconds=1.0):
+        self.link.weather = weather
         address = "tcp://10.213.0.2:7450"
         collector = self.collector(*self.server_keys, address=address, before=["ip", "netns", "exec", self.ends[1]])
         self.until_said(collector, "listening on")
@@ -193,28 +187,34 @@ class Links(Adversity):
         self.stop(collector)
         self.check()
         self.assertLess(peak / 1024, 128)
-        self.row(case, f"{len(self.expected)} stored, checksum equal", f"agent {peak // 1024} MiB")
+        counts = self.link.counts
+        # What was asked for did happen.
+        for share, kind in ((weather.loss, "lost"), (weather.duplicate, "doubled"), (weather.reorder, "hurried"), (cuts, "cut")):
+            if share:
+                self.assertGreater(counts[kind], 0, kind)
+        self.row(case, f"{len(self.expected)} stored, checksum equal", f"agent {peak // 1024} MiB",
+                 ", ".join(f"{number} {kind}" for kind, number in sorted(counts.items())))
 
     def test_cut(self):
-        self.play("link cut", "tbf rate 1mbit burst 4kb latency 100ms", cuts=4 if LONG else 1, cut_seconds=5 if LONG else 1)
+        self.play("1 Mbit/s, cut", Weather(rate=1_000_000), cuts=4 if LONG else 1, cut_seconds=5 if LONG else 1)
 
     def test_everything_at_once(self):
-        self.play("delay 50 ms ± 20, loss 2 %, duplicate, reorder",
-                  "netem delay 50ms 20ms loss 2% duplicate 2% reorder 25% 50%")
+        self.play("delay, loss, duplicates, reordering",
+                  Weather(delay=0.03, jitter=0.02, loss=0.02, duplicate=0.02, reorder=0.25))
 
 
-def long_link(case, netem):
+def long_link(case, weather):
     def test(self):
-        self.play(case, netem)
+        self.play(case, weather)
     return test
 
 
 if LONG:
-    for _name, _netem in (("rate_1mbit", "tbf rate 1mbit burst 4kb latency 100ms"),
-                          ("rate_256kbit", "tbf rate 256kbit burst 4kb latency 100ms"), ("loss_2", "netem delay 10ms loss 2%"),
-                          ("loss_10", "netem delay 10ms loss 10%"), ("delay", "netem delay 50ms 20ms"), ("duplicate", "netem duplicate 20%"),
-                          ("reorder", "netem delay 10ms reorder 25% 50%")):
-        setattr(Links, "test_" + _name, long_link(_netem, _netem))
+    for _name, _weather in (("rate_1mbit", Weather(rate=1_000_000)), ("rate_256kbit", Weather(rate=256_000)),
+                            ("loss_2", Weather(delay=0.01, loss=0.02)), ("loss_10", Weather(delay=0.01, loss=0.1)),
+                            ("delay", Weather(delay=0.05, jitter=0.02)), ("duplicate", Weather(duplicate=0.2)),
+                            ("reorder", Weather(delay=0.01, reorder=0.25))):
+        setattr(Links, "test_" + _name, long_link(_name, _weather))
 
 
 class Clocks(Adversity):

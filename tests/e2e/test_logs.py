@@ -118,7 +118,7 @@ class Logs(harness.ProgramTest):
 
     def test_what_is_for_people_stays(self):
         told = harness.run([AGENT, "-r", self.path, "-v"])
-        self.assertRegex(told.stderr, r"^/.*: \d+ packets, ")
+        self.assertRegex(told.stderr, r"(?m)^/.*: \d+ packets, ")
         self.assertRegex(told.stderr, r"(?m)^  packets \d+$")
         missing = harness.run([AGENT, "-r", "/nowhere.pcap"])
         self.assertTrue(missing.stderr.startswith("keytrail-agent: "), missing.stderr)

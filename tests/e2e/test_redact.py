@@ -14,6 +14,7 @@ import unittest
 
 import harness
 import pcap_file
+from test_keys import Proxy
 from test_ship import Collector
 
 ALL = os.environ.get("KEYTRAIL_REDACT_ALL") == "1"
@@ -113,6 +114,17 @@ def spool_payloads(folder):
     return b"".join(out)
 
 
+def wire_payloads(sent):
+    """What agents sent, and all batches in it, unpacked."""
+    out, at = [sent], sent.find(ZSTD)
+    while at >= 0:
+        out.append(subprocess.run(["zstd", "-dcq"], input=sent[at:at + (1 << 21)], stdout=subprocess.PIPE,
+                                  stderr=subprocess.DEVNULL).stdout)
+        at = sent.find(ZSTD, at + 1)
+    assert len(out) > 1
+    return b"\0".join(out)
+
+
 def every_file(folder):
     out = []
     for top, _, names in os.walk(folder):
@@ -129,6 +141,12 @@ def essence(report):
         "inconclusive": sorted((tuple(i["suspects"]), i["region_id"], i["occurrences"]) for i in report["inconclusive"]),
         "benign": report["benign"], "calls": report["calls"],
     }
+
+
+def raw(arguments, given=b""):
+    """As harness.run, with bytes."""
+    return subprocess.run(arguments, input=given, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=300,
+                          env=dict(os.environ, TZ="UTC"))
 
 
 class Redact(harness.ProgramTest):
@@ -155,15 +173,20 @@ class Redact(harness.ProgramTest):
             self.assertEqual(agent.returncode, harness.INCOMPLETE, words)
             left += spool_payloads(spools[host]) + words
         collector = Collector(folder)
+        # Without keys of its own the wire is there to be read, as it would be decrypted.
+        harness.wait_listening(collector.process, collector.address)
+        wire = Proxy(int(collector.address.rsplit(":", 1)[1]))
         try:
             for host in harness.HOSTS:
                 drained = harness.run([harness.program("keytrail-agent"), "--drain", "-q", "--spool", spools[host],
-                                       "--collector", collector.address, "--agent-name", host, "--role", host[:-1]])
+                                       "--collector", f"tcp://127.0.0.1:{wire.port}", "--agent-name", host, "--role",
+                                       host[:-1]])
                 self.assertEqual(drained.returncode, harness.DONE, drained.stderr)
         finally:
+            wire.close()
             collector.stop()
         data = os.path.join(folder, "data")
-        out = {"spool": left, "database": every_file(data), "all files": every_file(folder)}
+        out = {"spool": left, "wire": wire_payloads(b"\0".join(wire.sent)), "database": every_file(data), "all files": every_file(folder)}
         report = harness.run([harness.program("keytrail"), "verdicts", "--db", data, "--json"])
         exports = [report, harness.run([harness.program("keytrail"), "verdicts", "--db", data])]
         for query in ("select * from calls", "select * from statements", "select * from errors", "select * from evidence"):
@@ -227,6 +250,54 @@ class Redact(harness.ProgramTest):
                                 ["--redact", "on", "--redact-secret", secrets["tidb1"]], "mixed")
         self.assertEqual(mixed["verdicts"], [])
         self.assertIn("pd1", " ".join(mixed["inconclusive"][0]["missing"]))
+        # Who redacts how, and that it differs, is said at once and to whoever asks for the agents.
+        data = os.path.join(self.scratch, "mixed", "data")
+        agents = json.loads(harness.run([harness.program("keytrail"), "agents", "--db", data, "--json"]).stdout)
+        self.assertEqual({a["host"]: a["redaction"] for a in agents["agents"] if a["records"]},
+                         {host: "off" if host == "pd1" else "on" for host in harness.HOSTS})
+        shown = {a["redact_secret"] for a in agents["agents"] if a["redaction"] == "on"}
+        self.assertEqual(shown, {self.fingerprint(secrets["tidb1"])})
+        self.assertIn("--redact off at pd1", agents["warning"])
+        text = harness.run([harness.program("keytrail"), "agents", "--db", data]).stdout
+        self.assertIn("warning: agents tell keys in different forms", text)
+        self.assertIn(f"on {shown.pop()}", text)
+        with open(os.path.join(self.scratch, "mixed", "collector.stderr"), encoding="utf-8") as told:
+            self.assertEqual(told.read().count("agents tell keys in different forms"), 1)
+
+    def fingerprint(self, secret):
+        """As every token of it has it."""
+        token = harness.run([harness.program("keytrail"), "keys", "token", "7480", "--secret", secret]).stdout
+        return token[6:16]
+
+    def test_a_spool_has_one_form_of_keys(self):
+        secret, other = self.secret("secret"), self.secret("other")
+        spool = os.path.join(self.scratch, "spool")
+        agent = [harness.program("keytrail-agent"), "-r", harness.capture(harness.scenarios()[0], "tidb1"), "-q", "--spool", spool]
+        start = [*agent, "--collector", f"ipc://{self.scratch}/nobody", "--wait", "1s"]
+        on = ["--redact", "on", "--redact-secret"]
+        kept = harness.run([*start, *on, secret])
+        self.assertEqual(kept.returncode, harness.INCOMPLETE, kept.stderr)
+        before = every_file(spool)
+        for options in ([], [*on, other]):
+            refused = harness.run([*start, *options])
+            self.assertEqual(refused.returncode, harness.FAILED, refused.stderr)
+            self.assertIn(self.fingerprint(secret), refused.stderr)
+            self.assertIn("--drain", refused.stderr)
+        self.assertEqual(every_file(spool), before)
+        again = harness.run([*start, *on, secret])
+        self.assertEqual(again.returncode, harness.INCOMPLETE, again.stderr)
+        collector = Collector(self.scratch)
+        try:
+            drained = harness.run([harness.program("keytrail-agent"), "--drain", "--spool", spool, "--collector",
+                                   collector.address])
+            self.assertEqual(drained.returncode, harness.DONE, drained.stderr)
+            emptied = harness.run([*agent, "--collector", collector.address])
+            self.assertIn(emptied.returncode, (harness.DONE, harness.INCOMPLETE), emptied.stderr)
+        finally:
+            collector.stop()
+        agents = json.loads(harness.run([harness.program("keytrail"), "agents", "--json", "--db",
+                                         os.path.join(self.scratch, "data")]).stdout)["agents"]
+        self.assertEqual([a["redaction"] for a in agents if a["records"]], ["on", "on", "off"])
 
     def test_tokens_and_back(self):
         secret, other = self.secret("one"), self.secret("other")
@@ -240,11 +311,81 @@ class Redact(harness.ProgramTest):
         again = harness.run([harness.program("keytrail"), "keys", "secret", secret])
         self.assertEqual(again.returncode, harness.FAILED, "a secret is never written over")
 
+    def test_marks_and_without_them(self):
+        """--redact marker: without the marks what is printed is as ever, without the marked texts no key is left."""
+        agent, keytrail = harness.program("keytrail-agent"), harness.program("keytrail")
+        for name in SOME if ALL else SOME[:1]:
+            scenario = next(s for s in harness.scenarios() if s.name == name and not s.large)
+            keys, values = self.needles(scenario)
+            seen = dict.fromkeys(("text", "hex", "json", "full", "json full"), 0)
+            marked_texts = 0
+            for host in harness.HOSTS:
+                path = harness.capture(scenario, host)
+                for form, options in (("text", []), ("hex", ["--keys", "hex"]), ("json", ["--json"]),
+                                      ("full", ["--full"]), ("json full", ["--json", "--full"])):
+                    plain = raw([agent, "-r", path, *options]).stdout
+                    marked = raw([agent, "-r", path, *options, "--redact", "marker"]).stdout
+                    left = raw([keytrail, "keys", "strip", "--unmark"], marked)
+                    self.assertEqual(left.returncode, harness.DONE, left.stderr)
+                    self.assertEqual(left.stdout, plain, (name, host, form))
+                    file = os.path.join(self.scratch, "marked")
+                    with open(file, "wb") as handle:
+                        handle.write(marked)
+                    stripped = raw([keytrail, "keys", "strip", file])
+                    self.assertEqual(stripped.returncode, harness.DONE, stripped.stderr)
+                    for needle in keys | values:
+                        self.assertFalse(needle in stripped.stdout, (name, host, form, needle))
+                    self.assertFalse("‹".encode() in stripped.stdout or b'value: "' in stripped.stdout, (name, host, form))
+                    if form.startswith("json"):
+                        for line in stripped.stdout.splitlines():
+                            json.loads(line)
+                    self.assertEqual(stripped.stdout.count(b"\n"), plain.count(b"\n"))
+                    seen[form] += sum(needle in plain for needle in keys)
+                    marked_texts += marked.count("‹".encode())
+            for form, count in seen.items():
+                self.assertGreater(count, 0, form)
+            print(f"{name}: {marked_texts} texts marked; of {len(keys)} forms of keys none left (unmarked: {seen})", flush=True)
+
+    def test_a_marked_file_that_was_cut(self):
+        marked = "key=‹7480› text=‹74".encode()
+        done = raw([harness.program("keytrail"), "keys", "strip"], marked)
+        self.assertEqual((done.returncode, done.stdout), (harness.INCOMPLETE, b"key=? text=?"))
+        gone = harness.run([harness.program("keytrail"), "keys", "strip", os.path.join(self.scratch, "none")])
+        self.assertEqual(gone.returncode, harness.FAILED)
+        self.assertIn("none", gone.stderr)
+
+    def test_an_investigation_on_the_spot(self):
+        scenario = next(s for s in harness.scenarios() if s.name == "pd_wide" and not s.large)
+        secret = self.secret("secret")
+        files = [f"{host}={harness.capture(scenario, host)}" for host in harness.HOSTS]
+        keys, values = self.needles(scenario)
+        out = {}
+        for name, options in (("off", []), ("on", ["--redact", "on", "--redact-secret", secret])):
+            folder = os.path.join(self.scratch, name)
+            os.mkdir(folder)
+            report, _ = harness.investigate(["--db", os.path.join(folder, "one.db"), *options, *files])
+            text = harness.run([harness.program("keytrail"), "investigate", *options, *files])
+            out[name] = report, every_file(folder) + "".join((json.dumps(report), text.stdout, text.stderr)).encode()
+        self.assertGreater(len(out["off"][0]["verdicts"]), 0)
+        self.assertEqual(essence(out["on"][0]), essence(out["off"][0]))
+        self.assertGreater(sum(needle in out["off"][1] for needle in keys), 0)
+        for needle in keys | values:
+            self.assertFalse(needle in out["on"][1], needle)
+        for options in (["--redact", "on"], ["--redact-secret", secret], ["--redact", "marker"]):
+            wrong = harness.run([harness.program("keytrail"), "investigate", *options, *files])
+            self.assertEqual(wrong.returncode, harness.USAGE, options)
+        missing = harness.run([harness.program("keytrail"), "investigate", "--redact", "on", "--redact-secret",
+                               os.path.join(self.scratch, "none"), *files])
+        self.assertEqual(missing.returncode, harness.FAILED)
+        self.assertIn("none", missing.stderr)
+
     def test_what_is_refused(self):
         agent, path = harness.program("keytrail-agent"), harness.capture(harness.scenarios()[0], "tidb1")
         secret = self.secret("secret")
         for options in (["--redact", "on"], ["--redact", "on", "--redact-secret", secret, "--full"],
-                        ["--redact", "on", "--redact-secret", secret, "--raw"], ["--redact-secret", secret]):
+                        ["--redact", "on", "--redact-secret", secret, "--raw"], ["--redact-secret", secret],
+                        ["--redact", "marker", "--redact-secret", secret],
+                        ["--redact", "marker", "--collector", "127.0.0.1:1"]):
             self.assertEqual(harness.run([agent, "-r", path, *options]).returncode, harness.USAGE, options)
         drain = harness.run([agent, "--drain", "--spool", self.scratch, "--collector", f"ipc://{self.scratch}/nobody",
                              "--wait", "1s", "--redact", "on", "--redact-secret", secret])

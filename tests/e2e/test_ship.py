@@ -14,6 +14,7 @@ import unittest
 
 import harness
 from test_investigate import essence
+from test_spool import repeated
 
 
 def free_port():
@@ -25,13 +26,13 @@ def free_port():
 class Collector:
     """A keytrail-collector with its data in `folder`, until stop()."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, *more):
         self.folder = folder
         self.address = f"tcp://127.0.0.1:{free_port()}"
         self.errors = open(os.path.join(folder, "collector.stderr"), "w+b")
         self.process = subprocess.Popen(
-            [harness.program("keytrail-collector"), "--listen", self.address, "--data", os.path.join(folder, "data")],
-            stdout=subprocess.DEVNULL, stderr=self.errors)
+            [harness.program("keytrail-collector"), "--listen", self.address, "--data", os.path.join(folder, "data"),
+             *more], stdout=subprocess.DEVNULL, stderr=self.errors)
 
     def stop(self):
         if self.process.poll() is None:
@@ -127,6 +128,31 @@ class Ship(harness.ProgramTest):
         result = harness.run([harness.program("keytrail-collector"), "--listen", "tcp://0.0.0.0:0", "--data",
                               os.path.join(self.scratch, "other")], timeout=30)
         self.assertEqual(result.returncode, harness.USAGE, result.stderr)
+
+
+class Quota(harness.ProgramTest):
+    def test_an_agent_beyond_its_quota_waits_and_loses_nothing(self):
+        scenario = next(s for s in harness.scenarios() if s.name == "tidb_neighbour")
+        path = self.write("load.pcap", repeated(harness.capture(scenario, "tikv1"), 2))
+        records, _, _ = harness.agent_json(path)
+        self.assertGreater(len(records), 5000)  # 2,000 are free at the start
+        collector = Collector(self.scratch, "--agent-quota", "1000")
+        try:
+            shipped = harness.run([harness.program("keytrail-agent"), "-r", path, "-q", "--collector", collector.address,
+                                   "--agent-name", "greedy"])
+            self.assertIn(shipped.returncode, (harness.DONE, harness.INCOMPLETE), shipped.stderr)
+        finally:
+            collector.stop()
+        with open(os.path.join(self.scratch, "collector.stderr"), encoding="utf-8") as handle:
+            words = handle.read()
+        self.assertEqual(words.count("agent 'greedy' is beyond its quota"), 1, words)
+        with sqlite3.connect(f"file:{collector.database()}?mode=ro", uri=True) as database:
+            self.assertEqual(database.execute("select count(*) from calls").fetchone()[0], len(records))
+
+    def test_quotas_that_are_none(self):
+        for quota in ("0", "999", "many"):
+            refused = harness.run([harness.program("keytrail-collector"), "--data", self.scratch, "--agent-quota", quota])
+            self.assertEqual(refused.returncode, harness.USAGE, quota)
 
 
 if __name__ == "__main__":

@@ -193,6 +193,9 @@ class StoreFolder(harness.ProgramTest):
                     [f"{host}={harness.capture(self.scenario, host)}" for host in harness.HOSTS])
         calls = self.one("select count(*) from calls", old)
         with sqlite3.connect(old) as database:
+            database.execute("drop view agent_progress")
+            for column in ("redaction", "redact_secret"):
+                database.execute(f"alter table agents drop column {column}")
             database.execute("drop table windows")
             database.execute("pragma user_version = 2")
         database.close()

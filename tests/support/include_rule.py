@@ -60,7 +60,8 @@ THIRD_PARTY = [
     (r"zlib\.h$", ["agent/grpc/", "agent/ship/", "collector/receive/", "common/"]),
     (r"sodium\.h$", ["common/key_token.cc"]),
     (r"(civetweb\.h|prometheus/.*)$", ["common/operations_port.cc"]),
-    (r"nlohmann/", ["collector/report/", "collector/cli/"]),
+    (r"(cap-ng\.h|seccomp\.h|linux/landlock\.h)$", ["common/confinement.cc"]),
+    (r"nlohmann/", ["collector/report/", "collector/cli/", "collector/query/audit_log.cc"]),
     (r"CLI/", ["agent/*.cc", "collector/cli/", "collector/*.cc"]),
 ]
 

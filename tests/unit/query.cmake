@@ -3,3 +3,4 @@ keytrail_test(sandbox_test SOURCES unit/store/sandbox_test.cc DEPENDS test_recor
 keytrail_test(turnstile_test SOURCES unit/query/turnstile_test.cc DEPENDS collector_query)
 keytrail_test(service_test SOURCES unit/query/service_test.cc DEPENDS test_records collector_query
               PRIVATE_DEPENDS keytrail_query_proto)
+keytrail_test(audit_log_test SOURCES unit/query/audit_log_test.cc DEPENDS collector_query)

@@ -14,6 +14,7 @@ keytrail_test(folder_test SOURCES unit/store/folder_test.cc
 keytrail_test(report_rows_test SOURCES unit/store/report_rows_test.cc DEPENDS collector_store)
 keytrail_test(receiver_test SOURCES unit/receive/receiver_test.cc
               DEPENDS test_records collector_receive PRIVATE_DEPENDS keytrail_record_proto PkgConfig::ZMQ)
+keytrail_test(quota_test SOURCES unit/receive/quota_test.cc DEPENDS collector_receive)
 keytrail_test(door_test SOURCES unit/receive/door_test.cc
               DEPENDS test_records collector_receive PRIVATE_DEPENDS keytrail_record_proto PkgConfig::ZMQ)
 keytrail_test(ship_session_test SOURCES unit/ship/ship_session_test.cc

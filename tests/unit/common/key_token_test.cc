@@ -84,6 +84,15 @@ TEST(KeyTokens, RevealedWithTheirSecretAlone) {
   EXPECT_EQ(tokens.Reveal(AsBytes(std::string_view("t_r"))), std::nullopt);
 }
 
+TEST(KeyTokens, ASecretHasTheFingerprintOfItsTokens) {
+  KeyTokens one(Secret(1));
+  const std::string fingerprint = one.Fingerprint();
+  EXPECT_EQ(fingerprint.size(), 2 * kKeyTokenFingerprintBytes);
+  EXPECT_EQ(KeyTokenFingerprint(one.Token(AsBytes(std::string_view("t_r")))), fingerprint);
+  EXPECT_EQ(one.Fingerprint(), fingerprint);
+  EXPECT_NE(KeyTokens(Secret(2)).Fingerprint(), fingerprint);
+}
+
 TEST(KeyTokens, TwoSecretsThatWereMadeDiffer) {
   const auto one = NewRedactSecret(), two = NewRedactSecret();
   ASSERT_TRUE(one.ok() && two.ok());

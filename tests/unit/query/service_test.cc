@@ -6,7 +6,11 @@
 #include <grpcpp/generic/generic_stub.h>
 #include <grpcpp/grpcpp.h>
 #include <gtest/gtest.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
+#include <cerrno>
 #include <filesystem>
 #include <thread>
 
@@ -443,6 +447,44 @@ TEST_F(QueryServiceTest, EndsInTheMiddleOfQueries) {
   while (events->Read(&event)) {
   }
   EXPECT_THAT(events->Finish().error_code(), AnyOf(StatusCode::UNAVAILABLE, StatusCode::CANCELLED));
+}
+
+// What a connection of this host sends after `said`, until it is ended; "still open" after a minute.
+std::string UntilTheEnd(const std::string& address, const std::string& said) {
+  const int socket = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  sockaddr_in there{};
+  there.sin_family = AF_INET;
+  there.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  there.sin_port = htons(static_cast<uint16_t>(std::stoi(address.substr(address.rfind(':') + 1))));
+  const timeval minute{60, 0};
+  setsockopt(socket, SOL_SOCKET, SO_RCVTIMEO, &minute, sizeof minute);
+  std::string heard;
+  if (connect(socket, reinterpret_cast<sockaddr*>(&there), sizeof there) != 0 ||
+      send(socket, said.data(), said.size(), MSG_NOSIGNAL) != static_cast<ssize_t>(said.size())) {
+    heard = "not connected";
+  }
+  char part[4096];
+  ssize_t got = 0;
+  while (heard != "not connected" && (got = recv(socket, part, sizeof part, 0)) > 0) heard.append(part, got);
+  if (got < 0 && errno != ECONNRESET) heard = "still open";
+  close(socket);
+  return heard;
+}
+
+TEST_F(QueryServiceTest, ConnectionsThatAskNothingEnd) {
+  options_.handshake_ms = 200;
+  options_.idle_ms = 200;
+  Start();
+  const std::string preface("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0", 33);
+  for (const std::string& said : {std::string(), preface.substr(0, 9), preface.substr(0, 26), preface}) {
+    const std::string heard = UntilTheEnd(service_->address(), said);
+    EXPECT_NE(heard, "not connected") << said.size();
+    EXPECT_NE(heard, "still open") << said.size();
+  }
+  // A client does not notice.
+  EXPECT_THAT(Ask("SELECT 1"), ElementsAre(1));
+  std::this_thread::sleep_for(std::chrono::milliseconds(600));
+  EXPECT_THAT(Ask("SELECT 2"), ElementsAre(2));
 }
 
 TEST_F(QueryServiceTest, OneServiceAtAnAddress) {

@@ -148,6 +148,36 @@ class ReceiverTest : public ::testing::Test {
   int good_agents_ = 0;
 };
 
+TEST_F(ReceiverTest, HowAgentsTellKeysIsKeptAndDifferencesAreTold) {
+  Client client(receiver_->address());
+  const auto hello = [&](const std::string& key, int redaction, const std::string& fingerprint) {
+    Envelope e = HelloMessage(key, 1);
+    e.mutable_hello()->set_redaction(static_cast<protocol::Hello::Redaction>(redaction));
+    e.mutable_hello()->set_secret_fingerprint(fingerprint);
+    EXPECT_TRUE(Ask(client, e).has_welcome());
+    std::string notices;
+    for (const std::string& notice : receiver_->TakeNotices()) notices += notice + "\n";
+    return notices;
+  };
+  const std::string one("\0\1\2\3\4", 5);
+  EXPECT_EQ(hello("tidb1", protocol::Hello::ON, one), "");
+  EXPECT_EQ(hello("older", protocol::Hello::NOT_TOLD, ""), "");
+  EXPECT_EQ(hello("newer", 7, one), "");
+  EXPECT_EQ(hello("damaged", protocol::Hello::ON, "four"), "");
+  EXPECT_EQ(hello("pd1", protocol::Hello::ON, one), "");
+  EXPECT_EQ(hello("tikv1", protocol::Hello::OFF, ""),
+            "agents tell keys in different forms, so nothing can be decided while records of both are kept:"
+            " --redact off at tikv1; --redact on (secret 0001020304) at pd1, tidb1\n");
+  EXPECT_EQ(hello("tikv1", protocol::Hello::OFF, ""), "") << "once";
+  EXPECT_EQ(hello("tikv2", protocol::Hello::OFF, ""), "") << "no third form";
+  EXPECT_THAT(hello("tidb2", protocol::Hello::ON, "other"), HasSubstr("(secret 6f74686572) at tidb2"));
+  const std::vector<AgentRow> rows = store_->Agents().value();
+  ASSERT_EQ(rows.size(), 8u);
+  EXPECT_EQ(rows[0].redaction, (Redaction{Redaction::Mode::kOn, "0001020304"}));
+  for (size_t i : {1, 2, 3}) EXPECT_EQ(rows[i].redaction, Redaction()) << rows[i].agent_key;
+  EXPECT_EQ(rows[5].redaction, (Redaction{Redaction::Mode::kOff, ""}));
+}
+
 TEST_F(ReceiverTest, WelcomesStoresAcknowledgesAndTells) {
   Client client(receiver_->address());
   Envelope hello = HelloMessage("tidb1", 9);

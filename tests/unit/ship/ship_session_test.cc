@@ -73,9 +73,10 @@ class ShipSessionTest : public ::testing::Test {
     const std::string bytes = e.SerializeAsString();
     session_.OnMessage(now_ms * kMs, AsBytes(bytes));
   }
-  void HearAck(int64_t now_ms, uint64_t sequence) {
+  void HearAck(int64_t now_ms, uint64_t sequence, uint32_t credit = 16) {
     Envelope e;
     e.mutable_ack()->set_sequence(sequence);
+    e.mutable_ack()->set_credit(credit);
     Hear(now_ms, e);
   }
   void HearRefusal(int64_t now_ms, protocol::Refusal::Code code, uint64_t expected = 0) {
@@ -122,14 +123,33 @@ TEST_F(ShipSessionTest, CreditIsRespected) {
   Hear(1, Welcome(77, 0, 3));
   EXPECT_EQ(Due(2).size(), 3u);
   EXPECT_TRUE(Due(3).empty());
-  HearAck(4, 2);
+  HearAck(4, 2, 3);
   EXPECT_EQ(Due(5).size(), 2u);
-  Envelope more;
-  more.mutable_ack()->set_sequence(3);
-  more.mutable_ack()->set_credit(4);
-  Hear(6, more);
+  HearAck(6, 3, 4);
   EXPECT_EQ(Due(7).size(), 2u) << "one acknowledged, one more allowed";
   EXPECT_EQ(session_.batches_acknowledged(), 3u);
+}
+
+// An agent beyond its quota: heartbeats alone, no doubt about the collector, until it is given credit again.
+TEST_F(ShipSessionTest, WithoutCreditItWaits) {
+  PutBatches(8);
+  Due(0);
+  Hear(1, Welcome(77, 0, 2));
+  EXPECT_EQ(Due(2).size(), 2u);
+  HearAck(3, 2, 0);
+  int heartbeats = 0;
+  for (int64_t now = 4; now < 30'000; now += 100) {
+    for (const Envelope& envelope : Due(now)) {
+      ASSERT_TRUE(envelope.has_heartbeat()) << "message " << envelope.body_case();
+      ++heartbeats;
+      Envelope answer;
+      answer.mutable_heartbeat();
+      Hear(now + 1, answer);
+    }
+  }
+  EXPECT_GT(heartbeats, 0);
+  HearAck(30'001, 2, 16);
+  EXPECT_EQ(Due(30'002).size(), 6u);
 }
 
 TEST_F(ShipSessionTest, GoesOnFromWhatTheCollectorHas) {

@@ -129,6 +129,60 @@ TEST_F(SpoolTest, WhatIsWrittenIsReadByTheNextStart) {
   EXPECT_EQ(spool->stats().bytes, 0u);
 }
 
+// Keys in two forms cannot be compared, and an agent's spool would bring them together.
+TEST_F(SpoolTest, OneFormOfKeys) {
+  const auto opened = [&](uint64_t epoch, const Redaction& redaction, bool drain = false) {
+    SpoolOptions options = options_;
+    options.one_redaction = !drain;
+    ShipIdentity identity = Identity(epoch);
+    identity.redaction = redaction;
+    bool may_recover = true;
+    Result<std::unique_ptr<Spool>> spool = Spool::Open(options, identity, may_recover);
+    EXPECT_TRUE(spool.ok() || !may_recover);
+    return spool;
+  };
+  const Redaction off{Redaction::Mode::kOff, ""};
+  const Redaction one{Redaction::Mode::kOn, "0011223344"};
+  const Redaction other{Redaction::Mode::kOn, "0011223355"};
+  ASSERT_TRUE((*opened(1, one))->Append(Batch(1), false).ok());
+  for (const Redaction& differs : {off, other}) {
+    const Result<std::unique_ptr<Spool>> refused = opened(2, differs);
+    ASSERT_FALSE(refused.ok());
+    EXPECT_THAT(refused.error(), HasSubstr("'" + options_.folder +
+                                           "' has records of an agent with --redact on (secret"
+                                           " 0011223344)"));
+    EXPECT_THAT(refused.error(), HasSubstr("--drain"));
+  }
+  ASSERT_TRUE(opened(3, one).ok());
+  {
+    const Result<std::unique_ptr<Spool>> drained = opened(4, Redaction(), true);
+    ASSERT_TRUE(drained.ok()) << drained.error();
+    ASSERT_EQ((*drained)->OldEpochs().size(), 1u);
+    EXPECT_EQ((*drained)->OldEpochs()[0].redaction, one) << "it is shipped as what it is";
+    (*drained)->Complete(1);
+  }
+  EXPECT_TRUE(opened(5, off).ok()) << "empty: nothing to compare";
+}
+
+// Version 1 does not say how keys are told.
+TEST_F(SpoolTest, SegmentsOfTheVersionBefore) {
+  const std::string bytes = Write(7, 3);
+  bool newer = false;
+  const Result<SpoolHeader> header = ParseSpoolHeader(AsBytes(bytes), newer);
+  ASSERT_TRUE(header.ok()) << header.error();
+  std::string old = bytes.substr(0, header->bytes - 4 - 2 * 2);  // without two empty texts and the CRC
+  old[8] = 1;
+  old[12] = static_cast<char>(old[12] - 4);
+  const uint32_t crc = Crc32c(AsBytes(old));
+  for (int i = 0; i < 4; ++i) old += static_cast<char>(crc >> (8 * i));
+  Put(old + bytes.substr(header->bytes));
+  const std::unique_ptr<Spool> spool = Opened(options_, 8);
+  ASSERT_EQ(spool->OldEpochs().size(), 1u);
+  EXPECT_EQ(spool->OldEpochs()[0].input, "input");
+  EXPECT_EQ(spool->OldEpochs()[0].redaction, Redaction());
+  EXPECT_EQ(Sequences(*spool, 7), Range(1, 3));
+}
+
 TEST_F(SpoolTest, StartsAreShippedInTheirOrder) {
   Write(99, 1);
   Write(5, 1);

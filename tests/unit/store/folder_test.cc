@@ -502,7 +502,10 @@ TEST_F(FolderTest, AnEarlierLayoutBecomesAWindow) {
     ASSERT_TRUE(old->Commit(agent_, 1).ok());
   }
   // As the version before had it.
-  Execute(data_ + "/keytrail.db", "DROP TABLE windows; DROP VIEW lost; PRAGMA user_version = 2");
+  Execute(data_ + "/keytrail.db",
+          "DROP TABLE windows; DROP VIEW lost; DROP VIEW agent_progress; ALTER TABLE agents DROP COLUMN "
+          "redaction;"
+          " ALTER TABLE agents DROP COLUMN redact_secret; PRAGMA user_version = 2");
   EXPECT_THAT(Ask("SELECT count(*) FROM windows"), ElementsAre("0"));
   EXPECT_THAT(Ask("SELECT count(*) >= 0 FROM lost"), ElementsAre("1"));
   Open();
@@ -518,6 +521,45 @@ TEST_F(FolderTest, AnEarlierLayoutBecomesAWindow) {
   EXPECT_EQ(ReadAll(*store_), expected_);
 }
 
+// Version 3 had no word of how agents tell keys.
+TEST_F(FolderTest, AFolderOfTheVersionBefore) {
+  const char* const kRedactions =
+      "SELECT coalesce(redaction, '-'), coalesce(redact_secret, '-') FROM agents ORDER BY id";
+  const auto as_before = [&] {
+    store_.reset();
+    for (const std::string& file : {Files()[0], std::string(data_ + "/keytrail.db")}) {
+      Execute(file,
+              "DROP VIEW agent_progress; ALTER TABLE agents DROP COLUMN redaction;"
+              " ALTER TABLE agents DROP COLUMN redact_secret; PRAGMA user_version = 3");
+    }
+  };
+  Open();
+  Commit(5);
+  as_before();
+  EXPECT_THAT(Ask("SELECT host, records, redaction FROM agent_progress"), ElementsAre("tidb1|5|"));
+  EXPECT_THAT(Ask("SELECT count(*) FROM windows"), ElementsAre("1"));
+  Open();
+  EXPECT_EQ(Notices(), "");
+  EXPECT_EQ(ReadAll(*store_), expected_);
+  EXPECT_THAT(Ask(kRedactions), ElementsAre("-|-"));
+  AgentRow told;
+  told.agent_key = "b";
+  told.epoch = 8;
+  told.redaction = {Redaction::Mode::kOn, "0011223344"};
+  const Result<AgentRow> added = store_->RegisterAgent(told);
+  ASSERT_TRUE(added.ok()) << added.error();
+  agent_ = added->id;
+  sequence_ = 0;
+  Commit(1);
+  EXPECT_THAT(Ask(kRedactions), ElementsAre("-|-", "on|0011223344"));
+  // The window alone brings them back.
+  store_.reset();
+  fs::remove(data_ + "/keytrail.db");
+  Open();
+  EXPECT_THAT(Ask(kRedactions), ElementsAre("-|-", "on|0011223344"));
+  EXPECT_EQ(store_->Agents()->back().redaction, told.redaction);
+}
+
 TEST_F(FolderTest, WhatIsRefused) {
   Open();
   Commit(1);
@@ -527,7 +569,7 @@ TEST_F(FolderTest, WhatIsRefused) {
   store_.reset();
   Execute(Files()[0], "PRAGMA user_version = 1000");
   EXPECT_THAT(Store::OpenFolder(data_, options).error(), HasSubstr("newer keytrail (schema 1000"));
-  Execute(Files()[0], "PRAGMA user_version = 3");
+  Execute(Files()[0], "PRAGMA user_version = " + std::to_string(kSchemaVersion));
   Execute(data_ + "/keytrail.db", "PRAGMA user_version = 1000");
   EXPECT_THAT(Store::OpenFolder(data_, options).error(), HasSubstr("newer keytrail (schema 1000"));
 }

@@ -173,6 +173,47 @@ TEST(TcpTracker, InOrderSessionIsDeliveredByteForByte) {
   EXPECT_EQ(counters.Get(Counter::kGaps), 0u);
 }
 
+// A pause in the middle: before it all that came, held bytes behind a hole too; after it a connection that
+// was joined late, whatever the sequence numbers say.
+TEST(TcpTracker, ForgottenConnectionsAreJoinedLate) {
+  const Session s = Converse(7, 100, 900, true, 40, 300);
+  const size_t half = s.packets.size() / 2;
+  RecordingSink sink;
+  Counters counters;
+  TcpTracker tracker(sink, counters);
+  for (size_t i = 0; i < half; ++i) {
+    if (i != half - 4) Feed(tracker, s.packets[i]);  // a hole that is still waited for
+  }
+  tracker.Forget();
+  ASSERT_EQ(sink.Count('o'), 1u);
+  ASSERT_EQ(sink.Count('c'), 1u);
+  EXPECT_EQ(sink.events.back().kind, 'c');
+  EXPECT_EQ(sink.events.back().reason, CloseReason::kForgotten);
+  const std::string before[2] = {sink.text[0], sink.text[1]};
+  for (int d = 0; d < 2; ++d) {
+    ASSERT_LE(before[d].size(), s.text[d].size());
+    for (size_t i = 0; i < before[d].size(); ++i) {
+      if (before[d][i] != '\0') {
+        ASSERT_EQ(before[d][i], s.text[d][i]) << d << " " << i;
+      }
+    }
+    sink.text[d].clear();
+    sink.seen[d] = 0;
+  }
+  tracker.Forget();  // nothing is open: nothing happens
+  ASSERT_EQ(sink.Count('c'), 1u);
+  sink.events.clear();
+  for (size_t i = half; i < s.packets.size(); ++i) Feed(tracker, s.packets[i]);
+  tracker.Finish();
+  ASSERT_EQ(sink.Count('o'), 1u);
+  EXPECT_EQ(sink.events.front().opened_by, -1);
+  for (int d = 0; d < 2; ++d) {
+    EXPECT_FALSE(sink.text[d].empty());
+    EXPECT_TRUE(s.text[d].ends_with(sink.text[d])) << d;
+    EXPECT_LE(before[d].size() + sink.text[d].size(), s.text[d].size()) << "delivered twice";
+  }
+}
+
 TEST(TcpTracker, ShuffledPacketsChangeNothing) {
   for (uint32_t seed = 1; seed <= 60; ++seed) {
     for (const bool with_syn : {true, false}) {
