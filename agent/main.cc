@@ -2,12 +2,15 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <csignal>
 #include <cstdio>
 #include <memory>
 #include <optional>
+#include <source_location>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -25,6 +28,7 @@
 #include "common/confinement.h"
 #include "common/key_token.h"
 #include "common/limits.h"
+#include "common/log.h"
 #include "common/version.h"
 
 namespace keytrail {
@@ -58,6 +62,7 @@ struct AgentArguments {
   int64_t wait_ns = 0;
   bool drain = false;
   std::string metrics;
+  std::string log_level;
   double cpu_limit = 0;  // percent of one core
   uint64_t memory_limit = 0;
   std::string duration;
@@ -208,6 +213,12 @@ void DescribeArguments(CLI::App& app, AgentArguments& arguments) {
          "host only")
       ->type_name("ADDR:PORT")
       ->check(OperationsAddressProblem);
+  app.add_option(
+         "--log-level", arguments.log_level,
+         "What a run that captures (-i) or ships (--collector) logs on standard error: debug, info, warn, "
+         "error (info if not given)")
+      ->type_name("LEVEL")
+      ->check(CLI::IsMember({"debug", "info", "warn", "error"}));
   auto* quiet = app.add_flag("-q,--quiet", arguments.quiet,
                              "Decode, but print no calls (with --json: the summary alone)");
   app.add_flag("-v,--verbose", arguments.verbose, "Print every counter at the end")->excludes(quiet);
@@ -217,8 +228,17 @@ void DescribeArguments(CLI::App& app, AgentArguments& arguments) {
       "or waits in the spool for a collector.");
 }
 
-int Fail(const std::string& message) {
+// Set before anything is told: a run that captures or ships logs, one that reads a file for a person tells.
+bool logs = false;
+
+void Tell(LogLevel level, const std::string& message, const std::vector<LogField>& fields = {},
+          std::source_location where = std::source_location::current()) {
+  if (logs) return Log(level, message, fields, where);
   std::fprintf(stderr, "keytrail-agent: %s\n", message.c_str());
+}
+
+int Fail(const std::string& message, std::source_location where = std::source_location::current()) {
+  Tell(LogLevel::kError, message, {}, where);
   return kExitFailed;
 }
 
@@ -241,6 +261,22 @@ Result<std::unique_ptr<PacketSource>> OpenSource(const AgentArguments& arguments
   return OpenDevice(live);
 }
 
+void LogLines(std::string_view text) {
+  while (!text.empty()) {
+    const size_t end = std::min(text.find('\n'), text.size());
+    Log(LogLevel::kInfo, text.substr(0, end));
+    text.remove_prefix(std::min(end + 1, text.size()));
+  }
+}
+
+// One line of the log, or a line each for a person.
+void TellFigures(const char* what, const std::vector<LogField>& figures) {
+  if (logs) return Log(LogLevel::kInfo, what, figures);
+  for (const LogField& figure : figures) {
+    std::fprintf(stderr, "  %s %s\n", figure.key.c_str(), figure.value.c_str());
+  }
+}
+
 void PrintSummary(const AgentArguments& arguments, const AgentPipeline& pipeline, const Schema& schema,
                   const SelfRestraint& restraint, LineWriter& out) {
   RunSummary summary;
@@ -255,13 +291,19 @@ void PrintSummary(const AgentArguments& arguments, const AgentPipeline& pipeline
   summary.stopped_by = pipeline.stopped_by();
   if (arguments.json) AppendSummaryJson(summary, out.buffer());
   if (arguments.quiet || arguments.json) return;
-  std::fputs(SummaryText(summary).c_str(), stderr);
+  const std::string text = SummaryText(summary);
+  if (logs) {
+    LogLines(text);
+  } else {
+    std::fputs(text.c_str(), stderr);
+  }
   if (!arguments.verbose) return;
+  std::vector<LogField> counters;
   for (size_t i = 0; i < kCounterCount; ++i) {
     const Counter c = static_cast<Counter>(i);
-    std::fprintf(stderr, "  %s %llu\n", std::string(CounterName(c)).c_str(),
-                 static_cast<unsigned long long>(pipeline.counters().Get(c)));
+    counters.push_back({std::string(CounterName(c)), std::to_string(pipeline.counters().Get(c))});
   }
+  TellFigures("counters", counters);
 }
 
 Result<ShipperOptions> OptionsOf(const AgentArguments& arguments, const Redaction& redaction) {
@@ -274,7 +316,7 @@ Result<ShipperOptions> OptionsOf(const AgentArguments& arguments, const Redactio
   ship.spool = arguments.spool;
   ship.spool_bytes = arguments.spool_bytes;
   ship.drain = arguments.drain;
-  ship.tell = [](const std::string& what) { std::fprintf(stderr, "keytrail-agent: %s\n", what.c_str()); };
+  ship.tell = [](const std::string& what) { Tell(LogLevel::kWarn, what); };
   if (arguments.wait_ns != 0) ship.connect_timeout_ns = ship.finish_timeout_ns = arguments.wait_ns;
   if (!arguments.key_file.empty()) {
     const Result<SecretKey> own = ReadSecretKeyFile(arguments.key_file);
@@ -299,9 +341,9 @@ void PrintShipping(const ShipperStats& stats) {
       {"spool_disk_failures", stats.spool_disk_failures},
       {"spool_records_left", stats.spool_records_left},
   };
-  for (const auto& [name, value] : lines) {
-    std::fprintf(stderr, "  %s %llu\n", name, static_cast<unsigned long long>(value));
-  }
+  std::vector<LogField> figures;
+  for (const auto& [name, value] : lines) figures.push_back({name, std::to_string(value)});
+  TellFigures("shipping", figures);
 }
 
 // Null: not wanted. Error: the port cannot be had.
@@ -309,21 +351,20 @@ Result<std::unique_ptr<AgentMetrics>> OpenMetrics(const AgentArguments& argument
   if (arguments.metrics.empty()) return std::unique_ptr<AgentMetrics>();
   Result<std::unique_ptr<AgentMetrics>> metrics = AgentMetrics::Open(arguments.metrics);
   if (!metrics) return Error{"--metrics: " + metrics.error()};
-  std::fprintf(stderr, "keytrail-agent: metrics at http://%s/metrics\n", (*metrics)->address().c_str());
+  Tell(LogLevel::kInfo, "metrics at http://" + (*metrics)->address() + "/metrics");
   return metrics;
 }
 
 // The exit status of shipping: all stored, or some kept or lost.
 int FinishShipping(Shipper& shipper) {
   const Status finished = shipper.Finish();
-  if (!shipper.kept().empty()) std::fprintf(stderr, "keytrail-agent: %s\n", shipper.kept().c_str());
+  if (!shipper.kept().empty()) Tell(LogLevel::kWarn, shipper.kept());
   if (!finished.ok()) return Fail(finished.error());
   if (!shipper.kept().empty()) return kExitIncomplete;
   const ShipperStats stats = shipper.stats();
   const uint64_t lost = stats.records_dropped + stats.spool_records_lost;
   if (lost == 0) return kExitDone;
-  std::fprintf(stderr, "keytrail-agent: %llu records were lost before the collector took them\n",
-               static_cast<unsigned long long>(lost));
+  Tell(LogLevel::kWarn, std::to_string(lost) + " records were lost before the collector took them");
   return kExitIncomplete;
 }
 
@@ -339,7 +380,7 @@ Status GiveUpRights(const AgentArguments& arguments) {
   }
   const Result<Confined> confined = Confine(*account, writable);
   if (!confined) return Error{confined.error()};
-  if (arguments.verbose) std::fprintf(stderr, "keytrail-agent: %s\n", confined->description.c_str());
+  if (logs || arguments.verbose) Tell(LogLevel::kInfo, confined->description);
   return Done{};
 }
 
@@ -359,8 +400,7 @@ int Drain(const AgentArguments& arguments) {
   }
   const int status = FinishShipping(**shipper);
   const ShipperStats stats = (*shipper)->stats();
-  std::fprintf(stderr, "keytrail-agent: %llu batches of the spool were shipped\n",
-               static_cast<unsigned long long>(stats.batches_acknowledged));
+  Tell(LogLevel::kInfo, std::to_string(stats.batches_acknowledged) + " batches of the spool were shipped");
   return status;
 }
 
@@ -426,7 +466,7 @@ int RunAgent(const AgentArguments& arguments) {
       [&](const LossRecord& loss) {
         if (shipper != nullptr) shipper->SubmitLoss(loss);
       },
-      [](const std::string& what) { std::fprintf(stderr, "keytrail-agent: %s\n", what.c_str()); });
+      [](const std::string& what) { Tell(LogLevel::kWarn, what); });
   std::optional<AttentionTicker> ticker;
   if (metrics != nullptr || restraint.limited()) ticker.emplace(pipeline);
   InstallSignalHandlers(pipeline);
@@ -439,8 +479,7 @@ int RunAgent(const AgentArguments& arguments) {
     // A live capture goes on trying; with a file the end of it is told.
     if (shipper != nullptr && arguments.file.empty() && shipper->trouble() != told) {
       told = shipper->trouble();
-      std::fprintf(stderr, "keytrail-agent: %s\n",
-                   told.empty() ? "connected to the collector" : told.c_str());
+      told.empty() ? Tell(LogLevel::kInfo, "connected to the collector") : Tell(LogLevel::kWarn, told);
     }
     // A quiet device delivers no packet whose time could end the run.
     const std::chrono::nanoseconds passed = std::chrono::steady_clock::now() - started;
@@ -451,7 +490,7 @@ int RunAgent(const AgentArguments& arguments) {
   bool incomplete = pipeline.lost_something();
   int exit_status = kExitDone;
   if (!run.ok()) {
-    std::fprintf(stderr, "keytrail-agent: %s\n", run.error().c_str());
+    Tell(LogLevel::kError, run.error());
     // Packets before the damage were decoded and told: incomplete, not failed.
     exit_status = pipeline.counters().Get(Counter::kPackets) != 0 ? kExitIncomplete : kExitFailed;
   }
@@ -507,6 +546,12 @@ int Main(int argc, char** argv) {
     return WrongUsage(
         "--full and --raw print whole messages, with keys and values; --redact on forbids that");
   }
+  const bool may_log = !arguments.device.empty() || !arguments.collector.empty();
+  if (!arguments.log_level.empty()) {
+    if (!may_log)
+      return WrongUsage("--log-level is for runs that capture (-i) or ship (--collector); others do not log");
+    SetLogLevel(*ParseLogLevel(arguments.log_level));
+  }
   if (!arguments.metrics.empty() && arguments.device.empty() && arguments.collector.empty()) {
     return WrongUsage(
         "--metrics is for captures that go on (-i) and for shipping (--collector); of a file the summary "
@@ -517,6 +562,7 @@ int Main(int argc, char** argv) {
     if (!arguments.device.empty() || !arguments.file.empty()) {
       return WrongUsage("--drain ships what the spool has: without -i and -r");
     }
+    logs = may_log;
     return Drain(arguments);
   }
   if (arguments.device.empty() == arguments.file.empty()) return WrongUsage("give either -i DEV or -r FILE");
@@ -534,6 +580,7 @@ int Main(int argc, char** argv) {
   if (arguments.json && !arguments.collector.empty()) {
     return WrongUsage("--json prints records, --collector ships them: give one of them");
   }
+  logs = may_log;
   return RunAgent(arguments);
 }
 

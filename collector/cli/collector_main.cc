@@ -11,6 +11,7 @@
 #include <cstring>
 #include <filesystem>
 #include <memory>
+#include <source_location>
 #include <string>
 #include <vector>
 
@@ -27,6 +28,7 @@
 #include "collector/receive/receiver.h"
 #include "collector/store/store.h"
 #include "common/confinement.h"
+#include "common/log.h"
 #include "common/version.h"
 
 namespace keytrail {
@@ -45,6 +47,8 @@ constexpr std::chrono::milliseconds kSignWaits{800};
 constexpr std::chrono::milliseconds kJudgeEvery{20000};
 // Judging takes at most this share of the time: a large database is judged less often.
 constexpr int kJudgeShare = 4;
+// A disk that took no report is tried again after this time.
+constexpr std::chrono::milliseconds kReportRetry{1000};
 
 volatile std::sig_atomic_t stop_signal = 0;
 
@@ -72,15 +76,19 @@ struct CollectorArguments {
   std::string user;
   uint64_t agent_quota = 0;  // calls a second; 0: none
   bool query_given = false;
-  bool quiet = false;
-  bool verbose = false;
+  std::string log_level = "info";
   Graces graces;
   FolderOptions keep;
 };
 
-int Fail(const std::string& message) {
-  std::fprintf(stderr, "keytrail-collector: %s\n", message.c_str());
+int Fail(const std::string& message, std::source_location where = std::source_location::current()) {
+  Log(LogLevel::kError, message, {}, where);
   return kExitFailed;
+}
+
+int WrongUsage(const std::string& message) {
+  std::fprintf(stderr, "keytrail-collector: %s\n", message.c_str());
+  return kExitUsage;
 }
 
 // Judges what has arrived and writes the report, not too often.
@@ -112,7 +120,18 @@ class Judge {
     const Status written = store_.WriteReport(report);
     judged_at_ = Clock::now();
     not_before_ = judged_at_ + kJudgeShare * (judged_at_ - begun);
-    if (!written.ok()) return written;
+    figures_.spent_ns += std::chrono::nanoseconds(judged_at_ - begun).count();
+    if (!written.ok()) {
+      not_before_ = std::max(not_before_, judged_at_ + kReportRetry);
+      ++figures_.failures;
+      figures_.error = written.error();
+      return written;
+    }
+    ++figures_.reports;
+    figures_.error.clear();
+    figures_.inconclusive = report.inconclusive.size();
+    figures_.verdicts.clear();
+    for (const Verdict& verdict : report.verdicts) ++figures_.verdicts[ComponentName(verdict.component)];
     judged_ = changes;
     signs_judged_ = signs;
     verdicts_ = report.verdicts.size();
@@ -121,6 +140,7 @@ class Judge {
 
   bool up_to_date(uint64_t changes) const { return judged_ == changes; }
   size_t verdicts() const { return verdicts_; }
+  const JudgingFigures& figures() const { return figures_; }
 
  private:
   Correlator& correlator_;
@@ -131,6 +151,7 @@ class Judge {
   Clock::time_point sign_at_{};
   uint64_t judged_ = 0;
   size_t verdicts_ = 0;
+  JudgingFigures figures_;
   Clock::time_point changed_at_ = Clock::now();
   Clock::time_point judged_at_ = Clock::now();
   Clock::time_point not_before_{};
@@ -139,42 +160,41 @@ class Judge {
 // Tells people what changes, once each.
 class Teller {
  public:
-  Teller(const CollectorArguments& arguments) : quiet_(arguments.quiet), verbose_(arguments.verbose) {}
+  Teller(const CollectorArguments& arguments) : verbose_(arguments.log_level == "debug") {}
 
-  void Say(const std::string& text) const {
-    if (!quiet_) std::fprintf(stderr, "keytrail-collector: %s\n", text.c_str());
+  void Say(const std::string& text, const std::vector<LogField>& fields = {},
+           std::source_location where = std::source_location::current()) const {
+    Log(LogLevel::kInfo, text, fields, where);
   }
-  // Problems are told also with -q.
+  // Problems are told also with -q, and so is their end.
   void Problem(const std::string& now) {
     if (now == problem_) return;
-    std::fprintf(stderr, "keytrail-collector: %s\n", now.empty() ? "writing again" : now.c_str());
+    now.empty() ? Log(LogLevel::kWarn, "writing again") : Log(LogLevel::kError, now);
     problem_ = now;
   }
   // Files that were dropped or set aside: also with -q.
   void Notices(Store& store) const {
-    for (const std::string& notice : store.TakeNotices()) {
-      std::fprintf(stderr, "keytrail-collector: %s\n", notice.c_str());
-    }
+    for (const std::string& notice : store.TakeNotices()) Log(LogLevel::kWarn, notice);
   }
   void Verdicts(size_t count) {
     if (count == verdicts_) return;
     verdicts_ = count;
-    Say(std::to_string(count) + (count == 1 ? " verdict so far" : " verdicts so far"));
+    Say(std::to_string(count) + (count == 1 ? " verdict so far" : " verdicts so far"),
+        {{"verdicts", std::to_string(count)}});
   }
   void Finished(const ReceiverStats& stats) {
     if (stats.agents_finished == finished_) return;
     finished_ = stats.agents_finished;
-    if (verbose_) {
-      Say(std::to_string(finished_) + " agents done, " + std::to_string(stats.calls) + " calls stored");
-    }
+    Log(LogLevel::kDebug,
+        std::to_string(finished_) + " agents done, " + std::to_string(stats.calls) + " calls stored");
   }
   // Refused peers, and what became of the keys: problems, as it were.
   void Notices(const std::vector<std::string>& notices) const {
-    for (const std::string& notice : notices)
-      std::fprintf(stderr, "keytrail-collector: %s\n", notice.c_str());
+    for (const std::string& notice : notices) Log(LogLevel::kWarn, notice);
   }
   void Summary(const ReceiverStats& stats) const {
-    Say("stored " + std::to_string(stats.calls) + " calls in " + std::to_string(stats.batches) + " batches");
+    Say("stored " + std::to_string(stats.calls) + " calls in " + std::to_string(stats.batches) + " batches",
+        {{"calls", std::to_string(stats.calls)}, {"batches", std::to_string(stats.batches)}});
     const uint64_t refused = stats.malformed + stats.wrong_version + stats.corrupt + stats.unavailable;
     if (refused == 0 && !verbose_) return;
     Say("refused: " + std::to_string(stats.malformed) + " malformed messages, " +
@@ -197,7 +217,6 @@ class Teller {
   }
 
  private:
-  bool quiet_;
   bool verbose_;
   std::string problem_;
   size_t verdicts_ = 0;
@@ -263,6 +282,31 @@ Result<std::string> GiveUpRights(const CollectorArguments& arguments) {
   return confined->description;
 }
 
+// Null: not wanted. Error: the port cannot be had.
+Result<std::unique_ptr<CollectorMetrics>> OpenMetrics(const CollectorArguments& arguments,
+                                                      const Teller& teller) {
+  if (arguments.metrics.empty()) return std::unique_ptr<CollectorMetrics>();
+  Result<std::unique_ptr<CollectorMetrics>> metrics =
+      CollectorMetrics::Open(arguments.metrics, arguments.data);
+  if (!metrics) return Error{"--metrics: " + metrics.error()};
+  teller.Say("metrics at http://" + (*metrics)->address() + "/metrics");
+  return metrics;
+}
+
+// While it lives, a query service has its figures at the port.
+class ServiceShown {
+ public:
+  ServiceShown(CollectorMetrics* metrics, const QueryService* service) : metrics_(metrics) {
+    if (metrics_ != nullptr) metrics_->Answers(service);
+  }
+  ~ServiceShown() {
+    if (metrics_ != nullptr) metrics_->Answers(nullptr);
+  }
+
+ private:
+  CollectorMetrics* const metrics_;
+};
+
 int RunCollector(const CollectorArguments& arguments) {
   // First of all: reading a large database back takes a while, and a signal then must end it cleanly too.
   InstallSignalHandlers();
@@ -281,6 +325,11 @@ int RunCollector(const CollectorArguments& arguments) {
   if (!pem) return Fail(pem.error());
   const Result<std::string> rights = GiveUpRights(arguments);
   if (!rights) return Fail(rights.error());
+  Teller teller(arguments);
+  teller.Say(*rights);
+  const Result<std::unique_ptr<CollectorMetrics>> port = OpenMetrics(arguments, teller);
+  if (!port) return Fail(port.error());
+  CollectorMetrics* const metrics = port->get();
   const std::string path = (std::filesystem::path(arguments.data) / "keytrail.db").string();
   Result<std::unique_ptr<Store>> store = Store::OpenFolder(arguments.data, arguments.keep);
   if (!store) return Fail(store.error());
@@ -295,10 +344,9 @@ int RunCollector(const CollectorArguments& arguments) {
   Receiver& receiver = **opened;
   RaiseDescriptorLimit();
 
-  Teller teller(arguments);
-  teller.Say(*rights);
   teller.Notices(**store);
-  teller.Say("listening on " + receiver.address() + ", writing " + arguments.data);
+  teller.Say("listening on " + receiver.address() + ", writing " + arguments.data,
+             {{"address", receiver.address()}, {"data", arguments.data}});
   if (options.key) {
     const size_t admitted = receiver.admitted_keys();
     teller.Say("its public key is " + options.key->public_key.key + " ('" + options.key->public_key.name +
@@ -308,31 +356,29 @@ int RunCollector(const CollectorArguments& arguments) {
   if (feed.changes() != 0) teller.Say(std::to_string(feed.changes()) + " calls are there already");
   const Result<std::unique_ptr<QueryService>> service = StartService(arguments, *pem, path, teller);
   if (!service) return Fail(service.error());
-  std::unique_ptr<CollectorMetrics> metrics;
-  if (!arguments.metrics.empty()) {
-    Result<std::unique_ptr<CollectorMetrics>> port =
-        CollectorMetrics::Open(arguments.metrics, service->get());
-    if (!port) return Fail("--metrics: " + port.error());
-    metrics = std::move(*port);
-    teller.Say("metrics at http://" + metrics->address() + "/metrics");
-  }
+  const ServiceShown shown(metrics, service->get());
+  if (metrics != nullptr) metrics->NotReady("");
   Judge judge(correlator, **store);
+  // What the disk said to a report holds until it takes one.
+  const auto problem = [&] {
+    return receiver.store_error().empty() ? judge.figures().error : receiver.store_error();
+  };
   while (stop_signal == 0) {
     receiver.Poll(100);
     (*store)->Maintain();
     teller.Notices(**store);
-    std::string problem = receiver.store_error();
-    if (judge.Due(feed.changes())) {
-      const Status judged = judge.Run(feed.changes());
-      if (!judged.ok()) problem = judged.error();
-    }
+    if (judge.Due(feed.changes())) (void)judge.Run(feed.changes());
     teller.Notices(receiver.TakeNotices());
     if (*service) teller.Notices((*service)->TakeNotices());
-    teller.Problem(problem);
+    teller.Problem(problem());
     teller.Verdicts(judge.verdicts());
     teller.Finished(receiver.stats());
-    if (metrics != nullptr && metrics->Due()) metrics->Publish({receiver.stats(), judge.verdicts(), problem});
+    if (metrics != nullptr && metrics->Due()) {
+      metrics->Publish({receiver.stats(), receiver.sessions(), (*store)->Size(), receiver.store_error(),
+                        judge.figures(), correlator.held(), correlator.held_connections()});
+    }
   }
+  if (metrics != nullptr) metrics->NotReady("the collector ends; agents are not heard any more");
   teller.Say(stop_signal == SIGINT ? "interrupted, finishing" : "terminated, finishing");
   // What has arrived is still taken; what has not will be sent to the next collector.
   for (int i = 0; i < 10 && receiver.Poll(0, 500); ++i) {
@@ -341,6 +387,7 @@ int RunCollector(const CollectorArguments& arguments) {
     const Status judged = judge.Run(feed.changes());
     if (!judged.ok()) return Fail(judged.error());
   }
+  teller.Problem(problem());
   teller.Verdicts(judge.verdicts());
   teller.Notices(receiver.TakeNotices());
   teller.Summary(receiver.stats());
@@ -403,8 +450,18 @@ int Main(int argc, char** argv) {
       ->check(CLI::Range(limits::kMinAgentQuota, limits::kMaxAgentQuota));
   AddKeepOptions(app, arguments.keep);
   AddGraceOption(app, arguments.graces);
-  auto* quiet = app.add_flag("-q,--quiet", arguments.quiet, "Say nothing but problems");
-  app.add_flag("-v,--verbose", arguments.verbose, "Say more")->excludes(quiet);
+  auto* level = app.add_option("--log-level", arguments.log_level,
+                               "What is logged on standard error: debug, info, warn, error")
+                    ->type_name("LEVEL")
+                    ->check(CLI::IsMember({"debug", "info", "warn", "error"}))
+                    ->capture_default_str();
+  bool quiet_given = false;
+  bool verbose_given = false;
+  auto* quiet =
+      app.add_flag("-q,--quiet", quiet_given, "Log nothing but problems: --log-level warn")->excludes(level);
+  app.add_flag("-v,--verbose", verbose_given, "Log more: --log-level debug")
+      ->excludes(quiet)
+      ->excludes(level);
   app.set_version_flag("--version", std::string("keytrail-collector ") + kVersion);
   app.footer(
       "SIGINT and SIGTERM: finish and end.\n"
@@ -414,18 +471,19 @@ int Main(int argc, char** argv) {
   } catch (const CLI::ParseError& e) {
     return app.exit(e) == 0 ? kExitDone : kExitUsage;
   }
+  if (quiet_given) arguments.log_level = "warn";
+  if (verbose_given) arguments.log_level = "debug";
+  SetLogLevel(*ParseLogLevel(arguments.log_level));
   const Status address = CheckListenAddress(arguments.listen, !arguments.key_file.empty());
   if (!address.ok()) {
-    Fail("--listen: " + address.error());
-    return kExitUsage;
+    return WrongUsage("--listen: " + address.error());
   }
   arguments.query_given = query->count() != 0;
   const Status query_address = arguments.query == "none"
                                    ? Status(Done{})
                                    : CheckQueryAddress(arguments.query, arguments.query_tls.given());
   if (!query_address.ok()) {
-    Fail("--query: " + query_address.error());
-    return kExitUsage;
+    return WrongUsage("--query: " + query_address.error());
   }
   return RunCollector(arguments);
 }

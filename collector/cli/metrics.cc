@@ -1,5 +1,8 @@
 #include "collector/cli/metrics.h"
 
+#include <sys/statvfs.h>
+
+#include <algorithm>
 #include <chrono>
 #include <utility>
 #include <vector>
@@ -8,6 +11,8 @@ namespace keytrail {
 
 namespace {
 
+constexpr auto kCounter = Measure::Kind::kCounter;
+constexpr auto kGauge = Measure::Kind::kGauge;
 constexpr int64_t kCopyEveryNs = 250'000'000;
 
 int64_t SteadyNs() {
@@ -16,11 +21,42 @@ int64_t SteadyNs() {
       .count();
 }
 
+// Nothing was heard for so long: gone, or cut off. Agents say something every two seconds.
+constexpr int64_t kGoneNs = 10'000'000'000;
+
+void AddAgents(const std::vector<AgentSession>& agents, std::vector<Measure>& m) {
+  const int64_t now = SteadyNs();
+  const int64_t wall = std::chrono::duration_cast<std::chrono::nanoseconds>(
+                           std::chrono::system_clock::now().time_since_epoch())
+                           .count();
+  const auto connected = std::count_if(agents.begin(), agents.end(),
+                                       [&](const AgentSession& a) { return now - a.heard_ns < kGoneNs; });
+  m.push_back({"agents_connected",
+               "Agents that were heard in the last 10 seconds and said no goodbye",
+               kGauge,
+               static_cast<double>(connected),
+               {}});
+  const auto ages = [&](const char* name, const char* help, int64_t from, int64_t AgentSession::*since) {
+    for (const AgentSession& agent : agents) {
+      if (agent.*since == 0) continue;
+      m.push_back(
+          {name, help, kGauge, static_cast<double>(from - agent.*since) / 1e9, {{"agent", agent.agent_key}}});
+    }
+  };
+  ages("agent_silent_seconds", "Seconds since the agent was heard", now, &AgentSession::heard_ns);
+  ages("agent_batch_age_seconds", "Seconds since the last batch of the agent was stored", now,
+       &AgentSession::batch_ns);
+  ages(
+      "agent_lag_seconds",
+      "The collector's clock less the agent's at the newest call that was stored since the collector started",
+      wall, &AgentSession::newest_call_ns);
+}
+
 }  // namespace
 
 Result<std::unique_ptr<CollectorMetrics>> CollectorMetrics::Open(const std::string& address,
-                                                                 const QueryService* service) {
-  std::unique_ptr<CollectorMetrics> metrics(new CollectorMetrics(service));
+                                                                 const std::string& data) {
+  std::unique_ptr<CollectorMetrics> metrics(new CollectorMetrics(data));
   Result<std::unique_ptr<OperationsPort>> port =
       OperationsPort::Open(address, kCollectorMetricPrefix, [m = metrics.get()] { return m->State(); });
   if (!port) return Error{port.error()};
@@ -38,24 +74,37 @@ bool CollectorMetrics::Due() {
 void CollectorMetrics::Publish(CollectorFigures figures) {
   const std::lock_guard lock(mutex_);
   figures_ = std::move(figures);
-  begun_ = true;
+}
+
+void CollectorMetrics::NotReady(const std::string& why) {
+  const std::lock_guard lock(mutex_);
+  not_ready_ = why;
+}
+
+void CollectorMetrics::Answers(const QueryService* service) {
+  const std::lock_guard lock(mutex_);
+  service_ = service;
 }
 
 OperationsState CollectorMetrics::State() const {
-  constexpr auto kGauge = Measure::Kind::kGauge;
-  CollectorFigures figures;
+  const std::lock_guard lock(mutex_);
+  const CollectorFigures& figures = figures_;
   OperationsState state;
-  {
-    const std::lock_guard lock(mutex_);
-    figures = figures_;
-    state.not_ready = begun_ ? figures.problem : "starting";
+  state.not_ready = not_ready_;
+  // A disk that is full or read-only is told once, in the same words.
+  for (const std::string& why : {figures.store_error, figures.judging.error}) {
+    if (why.empty() || state.not_ready.find(why) != std::string::npos) continue;
+    state.not_ready += (state.not_ready.empty() ? "" : "; ") + why;
   }
   std::vector<Measure>& m = state.measures;
   const auto count = [&m](const char* name, const char* help, uint64_t value) {
-    m.push_back({name, help, Measure::Kind::kCounter, static_cast<double>(value), {}});
+    m.push_back({name, help, kCounter, static_cast<double>(value), {}});
   };
-  const auto gauge = [&m](const char* name, const char* help, double value) {
-    m.push_back({name, help, kGauge, value, {}});
+  const auto seconds = [&m](const char* name, const char* help, int64_t ns) {
+    m.push_back({name, help, kCounter, static_cast<double>(ns) / 1e9, {}});
+  };
+  const auto gauge = [&m](const char* name, const char* help, uint64_t value) {
+    m.push_back({name, help, kGauge, static_cast<double>(value), {}});
   };
   const ReceiverStats& r = figures.receiver;
   count("messages_total", "Messages received", r.messages);
@@ -66,6 +115,7 @@ OperationsState CollectorMetrics::State() const {
   count("calls_total", "Call records committed", r.calls);
   count("losses_total", "Loss records committed", r.losses);
   count("agents_finished_total", "Starts of agents that said goodbye", r.agents_finished);
+  count("agents_over_quota_total", "Times that an agent had to wait for its quota", r.over_quota);
   count("refused_malformed_total", "Messages that are none", r.malformed);
   count("refused_version_total", "Hellos of another protocol version", r.wrong_version);
   count("refused_without_session_total", "Messages before a hello", r.without_session);
@@ -82,11 +132,42 @@ OperationsState CollectorMetrics::State() const {
   count("put_out_crowd_total", "Connections ended because too many had no hello", r.door.put_out_crowd);
   count("put_out_wanted_total", "Connections ended for garbage or a revoked key", r.door.put_out_wanted);
   count("accepts_failed_total", "Connections that could not be taken", r.door.accepts_failed);
-  gauge("verdicts", "Verdicts of the last judgement", static_cast<double>(figures.verdicts));
+  AddAgents(figures.agents, m);
+  count("commits_total",
+        "Transactions committed: a batch each, or a jump over batches that an agent has no more", r.commits);
+  seconds("commit_seconds_total", "Seconds spent in the commits of these", r.commit_ns);
+  seconds("store_seconds_total", "Seconds spent in these transactions as a whole, failed ones included",
+          r.store_ns);
+  gauge("store_refuses",
+        "1: the store could not take the last batch (full, read-only, failing), and /readyz says why; 0: it "
+        "did",
+        !figures.store_error.empty());
+  gauge("windows", "Files of calls, one a window of time", figures.store.windows);
+  gauge("window_bytes", "Bytes of these files with their logs", figures.store.bytes);
+  struct statvfs disk {};
+  const bool known = statvfs(data_.c_str(), &disk) == 0;
+  gauge("disk_free_bytes", "Bytes that the disk of --data has left; 0 also if it cannot be asked",
+        known ? uint64_t{disk.f_bavail} * disk.f_frsize : 0);
+  gauge("correlator_records", "Call records that the correlator holds", figures.held_records);
+  gauge("correlator_connections", "Connections that the correlator holds", figures.held_connections);
+  const JudgingFigures& judging = figures.judging;
+  count("reports_total", "Judgements that were written", judging.reports);
+  count("report_failures_total", "Judgements that could not be written", judging.failures);
+  seconds("report_seconds_total", "Seconds spent judging and writing", judging.spent_ns);
+  gauge("report_refused", "1: the last judgement could not be written, and /readyz says why; 0: it was",
+        !judging.error.empty());
+  for (const char* component : {"pd", "tidb", "tikv"}) {
+    const auto found = judging.verdicts.find(component);
+    gauge("verdicts", "Verdicts of the last judgement, by the component that is to blame",
+          found == judging.verdicts.end() ? 0 : found->second);
+    m.back().labels = {{"component", component}};
+  }
+  gauge("inconclusive", "Complaints of the last judgement of which it is not decided who is to blame",
+        judging.inconclusive);
   if (service_ == nullptr) return state;
   const ServiceStats q = service_->stats();
-  gauge("queries_running", "Queries that run now", static_cast<double>(q.running));
-  gauge("queries_waiting", "Queries that wait now", static_cast<double>(q.waiting));
+  gauge("queries_running", "Queries that run now", q.running);
+  gauge("queries_waiting", "Queries that wait now", q.waiting);
   count("queries_answered_total", "Queries answered", q.answered);
   count("queries_refused_total", "Queries refused as not read-only", q.refused);
   count("queries_turned_away_total", "Queries for which there was no room", q.turned_away);

@@ -99,9 +99,14 @@ struct Receiver::State {
   struct Session {
     uint32_t agent = 0;
     int64_t heard_ns = 0;
-    std::string key;     // that its agent proved to have; empty without keys
-    std::string name;    // the agent_key of its Hello
+    std::string key;  // that its agent proved to have; empty without keys
+    std::string agent_key;
+    bool finished = false;
     bool waits = false;  // was given no credit, and is in `waiting`
+  };
+  struct Progress {
+    int64_t batch_ns = 0;
+    int64_t newest_call_ns = 0;
   };
 
   Store& store;
@@ -111,12 +116,13 @@ struct Receiver::State {
   std::unique_ptr<ZmqRouter> router;
   std::unordered_map<std::string, Session> sessions;  // by ZeroMQ identity
   std::map<uint32_t, uint64_t> committed;             // last sequence by agent; sessions share it
+  std::map<uint32_t, Progress> progress;              // by agent
   std::map<uint32_t, std::string> spoken_for;         // the key of each agent's start, once it said Hello
   std::set<uint32_t> finished;
   Quota quota;
   std::vector<std::string> waiting;              // identities of sessions without credit
   std::map<std::string, int64_t> told_quota_ns;  // by agent_key
-  std::map<std::string, AgentRow> redactions;  // the latest start of each agent that told its own, by key
+  std::map<std::string, AgentRow> redactions;    // the latest start of each agent that told its own, by key
   std::set<std::string> told_forms;
   std::vector<std::string> notices;
   ReceiverStats stats;
@@ -132,13 +138,14 @@ struct Receiver::State {
   void RefuseMalformed(const std::string& identity, const std::string& text);
   void OnHello(const std::string& identity, const protocol::Hello& hello);
   void OnBatch(const std::string& identity, Session& session, const protocol::Batch& batch);
-  void OnBye(const std::string& identity, const Session& session);
+  void OnBye(const std::string& identity, Session& session);
 
   void NoteRedaction(const AgentRow& agent);
   bool HasRoom();
   bool JumpTo(uint32_t agent, uint64_t sequence);
   enum class Outcome : uint8_t { kStored, kDamaged, kStoreFailed };
   Outcome StoreBatch(uint32_t agent, const protocol::Batch& batch, std::string& why);
+  Status Commit(uint32_t agent, uint64_t sequence);
   void TellObserver(uint32_t agent, uint64_t first_call_id);
 
   void Reply(const std::string& identity, const protocol::Envelope& envelope) {
@@ -165,16 +172,16 @@ void Receiver::State::Refuse(const std::string& identity, protocol::Refusal::Cod
 // None for an agent beyond its quota; GiveCredit() gives it later.
 uint32_t Receiver::State::CreditOf(const std::string& identity, Session& session) {
   const int64_t now = SteadyNs();
-  if (quota.Within(session.name, now)) return credit;
+  if (quota.Within(session.agent_key, now)) return credit;
   if (!session.waits) {
     session.waits = true;
     waiting.push_back(identity);
     ++stats.over_quota;
     if (told_quota_ns.size() >= limits::kMaxSessions) told_quota_ns.clear();
-    const auto [told, first] = told_quota_ns.try_emplace(session.name, now);
+    const auto [told, first] = told_quota_ns.try_emplace(session.agent_key, now);
     if (first || now - told->second >= limits::kNoticeEveryNs) {
       told->second = now;
-      notices.push_back("agent '" + session.name +
+      notices.push_back("agent '" + session.agent_key +
                         "' is beyond its quota and waits (--agent-quota; told once in 10 s)");
     }
   }
@@ -185,7 +192,7 @@ void Receiver::State::GiveCredit() {
   std::erase_if(waiting, [&](const std::string& identity) {
     const auto found = sessions.find(identity);
     if (found == sessions.end() || !found->second.waits) return true;
-    if (!quota.Within(found->second.name, SteadyNs())) return false;
+    if (!quota.Within(found->second.agent_key, SteadyNs())) return false;
     found->second.waits = false;
     Acknowledge(identity, found->second);
     return true;
@@ -281,7 +288,7 @@ bool Receiver::State::JumpTo(uint32_t agent, uint64_t sequence) {
   Status status = store.Begin();
   if (status.ok()) {
     status = store.AddLoss(agent, loss.kind, loss.count, 0, 0);
-    if (status.ok()) status = store.Commit(agent, sequence);
+    if (status.ok()) status = Commit(agent, sequence);
     if (!status.ok()) store.Rollback();
   }
   if (!status.ok()) {
@@ -362,7 +369,7 @@ void Receiver::State::OnHello(const std::string& identity, const protocol::Hello
   // A Hello of a session that waits finds it waiting still.
   Session& session = sessions[identity];
   const bool waits = session.waits;
-  session = Session{row->id, SteadyNs(), router->sender_key(), agent.agent_key, waits};
+  session = Session{row->id, SteadyNs(), router->sender_key(), agent.agent_key, false, waits};
   if (Door* door = router->door()) door->Welcomed(router->sender_fd());
   protocol::Envelope out;
   protocol::Welcome& welcome = *out.mutable_welcome();
@@ -371,6 +378,14 @@ void Receiver::State::OnHello(const std::string& identity, const protocol::Hello
   welcome.set_last_committed(committed[row->id]);
   welcome.set_credit(CreditOf(identity, session));
   Reply(identity, out);
+}
+
+Status Receiver::State::Commit(uint32_t agent, uint64_t sequence) {
+  const int64_t begun = SteadyNs();
+  Status done = store.Commit(agent, sequence);
+  stats.commit_ns += SteadyNs() - begun;
+  if (done.ok()) ++stats.commits;
+  return done;
 }
 
 // One transaction: all of the batch, or nothing of it.
@@ -405,7 +420,7 @@ Receiver::State::Outcome Receiver::State::StoreBatch(uint32_t agent, const proto
     const Status added = store.AddLoss(agent, loss.kind, loss.count, loss.first_ns, loss.last_ns);
     if (!added.ok()) return store_failed(added.error());
   }
-  const Status done = store.Commit(agent, batch.sequence());
+  const Status done = Commit(agent, batch.sequence());
   if (!done.ok()) return store_failed(done.error());
   store_error.clear();
   committed[agent] = batch.sequence();
@@ -420,9 +435,12 @@ Receiver::State::Outcome Receiver::State::StoreBatch(uint32_t agent, const proto
 void Receiver::State::TellObserver(uint32_t agent, uint64_t first_call_id) {
   BatchReader reader(AsBytes(payload));
   uint64_t id = first_call_id;
+  Progress& made = progress[agent];
+  made.batch_ns = SteadyNs();
   for (;;) {
     const Result<bool> more = reader.Next(record);
     if (!more || !*more) break;
+    made.newest_call_ns = std::max({made.newest_call_ns, record.call.req_last.ns, record.call.resp_last.ns});
     observer.OnCall(agent, id++, record.call);
   }
   for (const LossRecord& loss : reader.losses()) {
@@ -453,10 +471,12 @@ void Receiver::State::OnBatch(const std::string& identity, Session& session, con
     const Status whole = DecompressBatch(AsBytes(batch.payload()), batch.payload_size(), payload);
     if (!whole.ok()) why = whole.error();
   }
+  const int64_t begun = SteadyNs();
   const Outcome outcome = why.empty() ? StoreBatch(agent, batch, why) : Outcome::kDamaged;
+  stats.store_ns += SteadyNs() - begun;
   switch (outcome) {
     case Outcome::kStored:
-      quota.Spend(session.name, batch.records(), SteadyNs());
+      quota.Spend(session.agent_key, batch.records(), SteadyNs());
       return Acknowledge(identity, session);
     case Outcome::kDamaged:
       ++stats.corrupt;
@@ -468,7 +488,8 @@ void Receiver::State::OnBatch(const std::string& identity, Session& session, con
   }
 }
 
-void Receiver::State::OnBye(const std::string& identity, const Session& session) {
+void Receiver::State::OnBye(const std::string& identity, Session& session) {
+  session.finished = true;
   finished.insert(session.agent);
   stats.agents_finished = finished.size();
   protocol::Envelope out;
@@ -521,6 +542,24 @@ ReceiverStats Receiver::stats() const {
   ReceiverStats stats = state_->stats;
   if (const Door* door = state_->router->door()) stats.door = door->stats();
   return stats;
+}
+std::vector<AgentSession> Receiver::sessions() const {
+  // An agent that was started again, or came back over another connection, is the one that was heard last.
+  std::map<std::string, const State::Session*> latest;
+  for (const auto& [identity, session] : state_->sessions) {
+    const State::Session*& known = latest[session.agent_key];
+    if (known == nullptr || known->heard_ns < session.heard_ns) known = &session;
+  }
+  std::vector<AgentSession> all;
+  for (const auto& [agent_key, session] : latest) {
+    if (session->finished) continue;
+    const auto made = state_->progress.find(session->agent);
+    all.push_back({agent_key, session->heard_ns, 0, 0});
+    if (made == state_->progress.end()) continue;
+    all.back().batch_ns = made->second.batch_ns;
+    all.back().newest_call_ns = made->second.newest_call_ns;
+  }
+  return all;
 }
 size_t Receiver::admitted_keys() const {
   return state_->admitted == nullptr ? 0 : state_->admitted->admitted();

@@ -61,7 +61,19 @@ struct ReceiverStats {
   uint64_t corrupt = 0;
   uint64_t unavailable = 0;  // the store failed, or too many sessions
   uint64_t unadmitted = 0;   // messages of agents whose key is revoked, or that speak for another key's agent
+  // Transactions: a batch each, or a jump over batches that an agent has no more.
+  uint64_t commits = 0;
+  int64_t commit_ns = 0;  // in the commit alone
+  int64_t store_ns = 0;   // in the whole transactions, those that failed included
   DoorStats door;
+};
+
+// An agent that has said hello and not goodbye. Times of the steady clock but for newest_call_ns; 0: never.
+struct AgentSession {
+  std::string agent_key;
+  int64_t heard_ns = 0;
+  int64_t batch_ns = 0;        // its last batch was stored
+  int64_t newest_call_ns = 0;  // of all its calls that were stored since the start, by its clock
 };
 
 // Error if `listen` is no address, or one that others than this host reach while there are no keys.
@@ -84,6 +96,8 @@ class Receiver {
   bool Poll(int timeout_ms, int busy_ms = 200);
 
   ReceiverStats stats() const;
+  // The latest of each agent; limits::kMaxSessions at most.
+  std::vector<AgentSession> sessions() const;
   // What people should know of refused peers and of the keys, since the last call; not too much of it.
   std::vector<std::string> TakeNotices();
   // How many keys are admitted; 0 without keys.

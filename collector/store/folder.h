@@ -42,6 +42,7 @@ class Folder {
   // What is due: a new window, dropping old ones, what the sealer has done. Error: the live window is damaged
   // and no new one can be made.
   Status Tend(Store::State& live, bool before_batch);
+  StoreSize Size() const { return {windows_.size(), Bytes()}; }
   std::vector<std::string> TakeNotices() { return std::exchange(notices_, {}); }
   void WaitForIndexes();
 

@@ -454,6 +454,10 @@ void Store::Maintain() {
   if (state_->folder != nullptr && !state_->in_transaction) (void)state_->folder->Tend(*state_, false);
 }
 
+StoreSize Store::Size() const {
+  return state_->folder != nullptr ? state_->folder->Size() : StoreSize();
+}
+
 std::vector<std::string> Store::TakeNotices() {
   return state_->folder != nullptr ? state_->folder->TakeNotices() : std::vector<std::string>();
 }

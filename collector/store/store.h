@@ -55,6 +55,12 @@ struct FolderOptions {
   std::function<int64_t()> age_clock;
 };
 
+// Files of calls that lie in a folder, with their logs.
+struct StoreSize {
+  size_t windows = 0;
+  uint64_t bytes = 0;
+};
+
 class Sandbox;
 
 class Store {
@@ -88,6 +94,8 @@ class Store {
   // Of a folder: begins a new window and drops old ones when it is time; call it about every second, outside
   // of a transaction. Begin() does so, too. Cheap if there is nothing to do.
   void Maintain();
+  // Of a writer of a folder; asks the system for each file.
+  StoreSize Size() const;
   // What people should know of files that were dropped, set aside or adopted since the last call: sentences.
   std::vector<std::string> TakeNotices();
   // Waits until the complete windows have their indexes, for tests.

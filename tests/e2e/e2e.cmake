@@ -66,6 +66,7 @@ if(TARGET keytrail-collector)
   if(NOT KEYTRAIL_SANITIZE)  # a sanitizer wants to be preloaded first
     keytrail_e2e(adversity)
   endif()
+  keytrail_e2e(logs)
   keytrail_e2e(metrics)
   keytrail_e2e(tls)
   keytrail_e2e(audit)

@@ -96,10 +96,29 @@ class Served(harness.ProgramTest):
             process.wait(timeout=60)
 
     def samples(self, base):
+        """{name: (value, type)}; of those with labels a name and its labels' values: ("name", "tidb")."""
         status, text = get(base, "/metrics")
         self.assertEqual(status, 200)
-        return {sample.name: (sample.value, family.type)
+        return {(sample.name, *sample.labels.values()) if sample.labels else sample.name: (sample.value, family.type)
                 for family in text_string_to_metric_families(text) for sample in family.samples}
+
+    def types(self, base):
+        return {name if isinstance(name, str) else name[0]: kind for name, (_, kind) in self.samples(base).items()}
+
+    @contextlib.contextmanager
+    def open_agent(self, name):
+        """An agent that has shipped all it could read so far and waits for more."""
+        plain = harness.unpacked(self.path, self.scratch)
+        agent = subprocess.Popen([harness.program("keytrail-agent"), "-r", "-", "-q", "--collector", self.address,
+                                  "--agent-name", name], stdin=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        try:
+            with open(plain, "rb") as handle:
+                agent.stdin.write(handle.read())
+            agent.stdin.flush()
+            yield
+        finally:
+            agent.stdin.close()
+            agent.wait(timeout=60)
 
 
 class Collector(Served):
@@ -128,8 +147,51 @@ class Collector(Served):
     def test_document_and_program_agree(self):
         with self.collector(os.path.join(self.scratch, "data"), f"127.0.0.1:{free_port()}") as base:
             until(lambda: get(base, "/readyz")[0] == 200)
-            found = {name: kind for name, (_, kind) in self.samples(base).items()}
-        self.assertEqual(found, told("keytrail_collector_"))
+            with self.open_agent("tidb1"):
+                until(lambda: ("keytrail_collector_agent_batch_age_seconds", "tidb1") in self.samples(base))
+                self.assertEqual(self.types(base), told("keytrail_collector_"))
+
+    def test_agents_that_are_connected(self):
+        with self.collector(os.path.join(self.scratch, "data")) as base:
+            until(lambda: get(base, "/readyz")[0] == 200)
+            self.assertEqual(self.samples(base)["keytrail_collector_agents_connected"], (0, "gauge"))
+            with self.open_agent("one"), self.open_agent('two "quoted"'):
+                got = until(lambda: (s := self.samples(base))["keytrail_collector_agents_connected"][0] == 2 and
+                            sum(name[0] == "keytrail_collector_agent_lag_seconds" for name in s) == 2 and s)
+            # The calls are as old as the capture.
+            for name in ("one", 'two "quoted"'):
+                self.assertGreater(got["keytrail_collector_agent_lag_seconds", name][0], 86400)
+                self.assertLess(got["keytrail_collector_agent_silent_seconds", name][0], 60)
+                self.assertLess(got["keytrail_collector_agent_batch_age_seconds", name][0], 60)
+            got = until(lambda: (s := self.samples(base))["keytrail_collector_agents_connected"][0] == 0 and s)
+            self.assertFalse([name for name in got if "agent_lag" in name[0]])
+
+    def test_verdicts_and_files(self):
+        scenario = next(s for s in harness.scenarios() if s.name == "pd_wide")
+        files = [harness.capture(scenario, host) for host in harness.HOSTS]
+        report, _ = harness.investigate([f"{host}={path}" for host, path in zip(harness.HOSTS, files)])
+        expected = {"pd": 0, "tidb": 0, "tikv": 0}
+        for verdict in report["verdicts"]:
+            expected[verdict["component"]] += 1
+        data = os.path.join(self.scratch, "data")
+        with self.collector(data) as base:
+            for host, path in zip(harness.HOSTS, files):
+                shipped = self.ship(path, "--agent-name", host)
+                self.assertIn(shipped.returncode, (harness.DONE, harness.INCOMPLETE), shipped.stderr)
+            got = until(lambda: (s := self.samples(base)) and all(
+                s["keytrail_collector_verdicts", name][0] == count for name, count in expected.items()) and s)
+        self.assertGreater(sum(expected.values()), 0)
+        self.assertEqual(got["keytrail_collector_commits_total"][0], got["keytrail_collector_batches_total"][0])
+        self.assertGreater(got["keytrail_collector_commit_seconds_total"][0], 0)
+        self.assertGreaterEqual(got["keytrail_collector_store_seconds_total"][0],
+                                got["keytrail_collector_commit_seconds_total"][0])
+        self.assertEqual(got["keytrail_collector_windows"][0], 1)
+        self.assertGreater(got["keytrail_collector_window_bytes"][0], 0)
+        self.assertGreater(got["keytrail_collector_disk_free_bytes"][0], 0)
+        self.assertGreater(got["keytrail_collector_correlator_records"][0], 0)
+        self.assertGreater(got["keytrail_collector_reports_total"][0], 0)
+        self.assertEqual(got["keytrail_collector_store_refuses"][0], 0)
+        self.assertEqual(got["keytrail_collector_report_refused"][0], 0)
 
     def test_other_hosts_are_refused(self):
         for address in NO_ADDRESSES:
@@ -161,10 +223,14 @@ class Collector(Served):
             status, why = until(lambda: (a := get(base, "/readyz"))[0] == 503 and a)
             self.assertIn("disk", why)
             self.assertEqual(get(base, "/healthz")[0], 200)
-            self.assertGreater(self.samples(base)["keytrail_collector_refused_unavailable_total"][0], 0)
+            got = self.samples(base)
+            self.assertGreater(got["keytrail_collector_refused_unavailable_total"][0], 0)
+            self.assertEqual(got["keytrail_collector_store_refuses"], (1, "gauge"))
+            self.assertLess(got["keytrail_collector_disk_free_bytes"][0], 1 << 20)
             os.unlink(filler)
             self.ship(harness.capture(scenario, "tidb1"))
             until(lambda: get(base, "/readyz")[0] == 200)
+            self.assertEqual(self.samples(base)["keytrail_collector_store_refuses"][0], 0)
 
 
 class Agent(Served):
@@ -186,7 +252,7 @@ class Agent(Served):
             self.assertEqual(got["keytrail_agent_ship_connected"], (0, "gauge"))
             self.assertEqual(got["keytrail_agent_spool_healthy"][0], 1)
             self.assertEqual(got["keytrail_agent_detail_level"][0], 0)
-            self.assertEqual({name: kind for name, (_, kind) in got.items()}, told("keytrail_agent_"))
+            self.assertEqual(self.types(base), told("keytrail_agent_"))
             with self.collector(os.path.join(self.scratch, "data")):
                 self.assertEqual(agent.wait(timeout=120), harness.DONE)
 

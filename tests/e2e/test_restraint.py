@@ -18,6 +18,7 @@ import unittest
 
 import harness
 import pcap_file
+import unified_log
 
 STEPS = ["drop_payloads", "sample_tso", "headers_only", "count_only"]
 CLONE_NEWNET = 0x40000000
@@ -170,7 +171,7 @@ class Restraint(harness.ProgramTest):
         for loss in losses:
             self.assertLessEqual(loss["first_ns"], loss["last_ns"])
         counted = {step: sum(l["count"] for l in losses if l["kind"] == "degraded." + step) for step in STEPS}
-        told = dict(l.split() for l in busy.lines if l.startswith("  ") and len(l.split()) == 2)
+        told = next(line.fields for line in map(unified_log.parse, busy.lines) if line.message == "counters")
         self.assertEqual(counted["headers_only"], int(told["messages_headers_only"]))
         self.assertEqual(counted["count_only"], int(told["packets_counted_only"]))
         self.assertGreater(counted["headers_only"], 0)
