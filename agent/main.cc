@@ -380,7 +380,7 @@ Status GiveUpRights(const AgentArguments& arguments) {
   }
   const Result<Confined> confined = Confine(*account, writable);
   if (!confined) return Error{confined.error()};
-  if (arguments.verbose) Tell(LogLevel::kInfo, confined->description);
+  if (logs || arguments.verbose) Tell(LogLevel::kInfo, confined->description);
   return Done{};
 }
 

@@ -259,6 +259,29 @@ void RaiseDescriptorLimit() {
   (void)setrlimit(RLIMIT_NOFILE, &files);
 }
 
+// The folder of a unix socket's path; empty for other addresses.
+std::string SocketFolder(const std::string& address, const std::string& scheme) {
+  if (!address.starts_with(scheme)) return {};
+  const std::string folder = std::filesystem::path(address.substr(scheme.size())).parent_path().string();
+  return folder.empty() ? "." : folder;
+}
+
+// Nothing that comes in over the network is read before this. The answer says what is given up.
+Result<std::string> GiveUpRights(const CollectorArguments& arguments) {
+  const Result<Account> account = AccountToBecome(arguments.user);
+  if (!account) return Error{"--user: " + account.error()};
+  const Status made = MakeFolderFor(arguments.data, *account);
+  if (!made.ok()) return Error{"--data: " + made.error()};
+  std::vector<Writable> writable = {{arguments.data}};
+  for (const std::string& folder :
+       {SocketFolder(arguments.listen, "ipc://"), SocketFolder(arguments.query, "unix:")}) {
+    if (!folder.empty()) writable.push_back({folder, true});
+  }
+  const Result<Confined> confined = Confine(*account, writable);
+  if (!confined) return Error{confined.error()};
+  return confined->description;
+}
+
 // Null: not wanted. Error: the port cannot be had.
 Result<std::unique_ptr<CollectorMetrics>> OpenMetrics(const CollectorArguments& arguments,
                                                       const Teller& teller) {
@@ -284,29 +307,6 @@ class ServiceShown {
   CollectorMetrics* const metrics_;
 };
 
-// The folder of a unix socket's path; empty for other addresses.
-std::string SocketFolder(const std::string& address, const std::string& scheme) {
-  if (!address.starts_with(scheme)) return {};
-  const std::string folder = std::filesystem::path(address.substr(scheme.size())).parent_path().string();
-  return folder.empty() ? "." : folder;
-}
-
-// Nothing that comes in over the network is read before this. The answer says what is given up.
-Result<std::string> GiveUpRights(const CollectorArguments& arguments) {
-  const Result<Account> account = AccountToBecome(arguments.user);
-  if (!account) return Error{"--user: " + account.error()};
-  const Status made = MakeFolderFor(arguments.data, *account);
-  if (!made.ok()) return Error{"--data: " + made.error()};
-  std::vector<Writable> writable = {{arguments.data}};
-  for (const std::string& folder :
-       {SocketFolder(arguments.listen, "ipc://"), SocketFolder(arguments.query, "unix:")}) {
-    if (!folder.empty()) writable.push_back({folder, true});
-  }
-  const Result<Confined> confined = Confine(*account, writable);
-  if (!confined) return Error{confined.error()};
-  return confined->description;
-}
-
 int RunCollector(const CollectorArguments& arguments) {
   // First of all: reading a large database back takes a while, and a signal then must end it cleanly too.
   InstallSignalHandlers();
@@ -327,7 +327,6 @@ int RunCollector(const CollectorArguments& arguments) {
   if (!rights) return Fail(rights.error());
   Teller teller(arguments);
   teller.Say(*rights);
-  // After the rights are given up, which threads that were there before would keep.
   const Result<std::unique_ptr<CollectorMetrics>> port = OpenMetrics(arguments, teller);
   if (!port) return Fail(port.error());
   CollectorMetrics* const metrics = port->get();

@@ -102,7 +102,10 @@ Status AuditLog::Append(const AuditEntry& entry) const {
     struct stat opened {};
     struct stat named {};
     if (fstat(file.fd(), &opened) != 0) return failed(errno);
-    if (!S_ISREG(opened.st_mode)) return Error{"'" + path + "' is no regular file"};
+    // Root may write here, in a folder of somebody else, who must not make it write elsewhere.
+    if (!S_ISREG(opened.st_mode) || opened.st_nlink > 1) {
+      return Error{"'" + path + "' is no regular file, or has another name besides"};
+    }
     while (flock(file.fd(), LOCK_EX) != 0) {
       if (errno != EINTR) return failed(errno);
     }

@@ -99,10 +99,10 @@ struct Receiver::State {
   struct Session {
     uint32_t agent = 0;
     int64_t heard_ns = 0;
-    std::string key;     // that its agent proved to have; empty without keys
-    std::string name;    // the agent_key of its Hello
-    bool waits = false;  // was given no credit, and is in `waiting`
+    std::string key;  // that its agent proved to have; empty without keys
+    std::string agent_key;
     bool finished = false;
+    bool waits = false;  // was given no credit, and is in `waiting`
   };
   struct Progress {
     int64_t batch_ns = 0;
@@ -172,16 +172,16 @@ void Receiver::State::Refuse(const std::string& identity, protocol::Refusal::Cod
 // None for an agent beyond its quota; GiveCredit() gives it later.
 uint32_t Receiver::State::CreditOf(const std::string& identity, Session& session) {
   const int64_t now = SteadyNs();
-  if (quota.Within(session.name, now)) return credit;
+  if (quota.Within(session.agent_key, now)) return credit;
   if (!session.waits) {
     session.waits = true;
     waiting.push_back(identity);
     ++stats.over_quota;
     if (told_quota_ns.size() >= limits::kMaxSessions) told_quota_ns.clear();
-    const auto [told, first] = told_quota_ns.try_emplace(session.name, now);
+    const auto [told, first] = told_quota_ns.try_emplace(session.agent_key, now);
     if (first || now - told->second >= limits::kNoticeEveryNs) {
       told->second = now;
-      notices.push_back("agent '" + session.name +
+      notices.push_back("agent '" + session.agent_key +
                         "' is beyond its quota and waits (--agent-quota; told once in 10 s)");
     }
   }
@@ -192,7 +192,7 @@ void Receiver::State::GiveCredit() {
   std::erase_if(waiting, [&](const std::string& identity) {
     const auto found = sessions.find(identity);
     if (found == sessions.end() || !found->second.waits) return true;
-    if (!quota.Within(found->second.name, SteadyNs())) return false;
+    if (!quota.Within(found->second.agent_key, SteadyNs())) return false;
     found->second.waits = false;
     Acknowledge(identity, found->second);
     return true;
@@ -369,7 +369,7 @@ void Receiver::State::OnHello(const std::string& identity, const protocol::Hello
   // A Hello of a session that waits finds it waiting still.
   Session& session = sessions[identity];
   const bool waits = session.waits;
-  session = Session{row->id, SteadyNs(), router->sender_key(), agent.agent_key, waits, false};
+  session = Session{row->id, SteadyNs(), router->sender_key(), agent.agent_key, false, waits};
   if (Door* door = router->door()) door->Welcomed(router->sender_fd());
   protocol::Envelope out;
   protocol::Welcome& welcome = *out.mutable_welcome();
@@ -476,7 +476,7 @@ void Receiver::State::OnBatch(const std::string& identity, Session& session, con
   stats.store_ns += SteadyNs() - begun;
   switch (outcome) {
     case Outcome::kStored:
-      quota.Spend(session.name, batch.records(), SteadyNs());
+      quota.Spend(session.agent_key, batch.records(), SteadyNs());
       return Acknowledge(identity, session);
     case Outcome::kDamaged:
       ++stats.corrupt;
@@ -547,7 +547,7 @@ std::vector<AgentSession> Receiver::sessions() const {
   // An agent that was started again, or came back over another connection, is the one that was heard last.
   std::map<std::string, const State::Session*> latest;
   for (const auto& [identity, session] : state_->sessions) {
-    const State::Session*& known = latest[session.name];
+    const State::Session*& known = latest[session.agent_key];
     if (known == nullptr || known->heard_ns < session.heard_ns) known = &session;
   }
   std::vector<AgentSession> all;

@@ -69,8 +69,8 @@ def main():
                     more = ["--spool", os.path.join(scratch, "spool")] if way == "spool" else []
                     wall, cpu, words = measure([agent, "-r", big, "-v", "--collector", address, *more])
                     ways[way].append((wall, cpu))
-                    calls = int(re.search(r"ship_records (\d+)", words).group(1))
-                    wire = int(re.search(r"ship_wire_bytes (\d+)", words).group(1))
+                    calls = int(re.search(r"ship_records[ =](\d+)", words).group(1))
+                    wire = int(re.search(r"ship_wire_bytes[ =](\d+)", words).group(1))
                     collector.send_signal(signal.SIGKILL)
                     collector.wait()
                     shutil.rmtree(data)

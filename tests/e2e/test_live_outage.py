@@ -20,6 +20,7 @@ import time
 import unittest
 
 import harness
+import unified_log
 from test_restraint import CLONE_NEWNET, Program, frames, moved
 from test_spool import COLUMNS, checksum
 
@@ -113,7 +114,11 @@ class Outage(harness.ProgramTest):
 
     def counts(self, agent):
         """What -v prints at the end."""
-        return {m.group(1): int(m.group(2)) for m in (re.match(r"\s+(\w+) (\d+)$", line) for line in agent.lines) if m}
+        found = {}
+        for line in map(unified_log.parse, agent.lines):
+            if line.message in ("counters", "shipping"):
+                found.update((key, int(value)) for key, value in line.fields.items())
+        return found
 
     def assert_saw_all(self, counts, flood):
         for kind in ("kernel_drops", "interface_drops", "queue_drops"):

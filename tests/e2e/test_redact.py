@@ -346,6 +346,38 @@ class Redact(harness.ProgramTest):
                 self.assertGreater(count, 0, form)
             print(f"{name}: {marked_texts} texts marked; of {len(keys)} forms of keys none left (unmarked: {seen})", flush=True)
 
+    def test_marks_stand_where_redaction_would_act(self):
+        """--redact on is the oracle: what it changes or leaves out is marked, and nothing else is."""
+        agent, secret = harness.program("keytrail-agent"), self.secret("secret")
+        counts = {"marked": 0, "plain": 0}
+
+        def compare(plain, on, stripped, where):
+            if isinstance(plain, dict):
+                self.assertEqual(plain.keys(), stripped.keys(), where)
+                for name, value in plain.items():
+                    if name != "key_form":  # on marks all keys as encoded
+                        compare(value, on.get(name) if isinstance(on, dict) else None, stripped[name], [*where, name])
+            elif isinstance(plain, list) and isinstance(on, list):
+                self.assertTrue(len(plain) == len(on) == len(stripped), where)
+                for n, parts in enumerate(zip(plain, on, stripped)):
+                    compare(*parts, [*where, n])
+            else:
+                self.assertEqual(stripped, plain if plain == on else "?", where)
+                counts["plain" if plain == on else "marked"] += 1
+
+        for host in harness.HOSTS:
+            path = harness.capture(next(s for s in harness.scenarios() if s.name == "pd_wide" and not s.large), host)
+            plain = raw([agent, "-r", path, "--json"]).stdout
+            on = raw([agent, "-r", path, "--json", "--redact", "on", "--redact-secret", secret]).stdout
+            marked = raw([agent, "-r", path, "--json", "--redact", "marker"]).stdout
+            stripped = raw([harness.program("keytrail"), "keys", "strip"], marked).stdout
+            lines = [[json.loads(line) for line in text.splitlines()] for text in (plain, on, stripped)]
+            self.assertTrue(len(lines[0]) == len(lines[1]) == len(lines[2]))
+            for n, parts in enumerate(zip(*lines)):
+                compare(*parts, [host, n])
+        self.assertGreater(counts["marked"], 1000)
+        self.assertGreater(counts["plain"], 1000)
+
     def test_a_marked_file_that_was_cut(self):
         marked = "key=‹7480› text=‹74".encode()
         done = raw([harness.program("keytrail"), "keys", "strip"], marked)

@@ -132,6 +132,11 @@ TEST(AuditLog, WhereItCannotBeWritten) {
   fs::create_symlink(dir / "elsewhere", dir / "audit.log");
   EXPECT_FALSE(AuditLog(dir / "").Append(Entry()).ok()) << "a link is not followed";
   EXPECT_FALSE(fs::exists(dir / "elsewhere"));
+  fs::remove(dir / "audit.log");
+  std::ofstream(dir / "elsewhere") << "of somebody else";
+  fs::create_hard_link(dir / "elsewhere", dir / "audit.log");
+  EXPECT_THAT(AuditLog(dir.path()).Append(Entry()).error(), HasSubstr("has another name besides"));
+  EXPECT_EQ(Lines(dir / "elsewhere"), std::vector<std::string>{"of somebody else"});
 }
 
 }  // namespace
