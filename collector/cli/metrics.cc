@@ -123,6 +123,7 @@ OperationsState CollectorMetrics::State() const {
   count("refused_corrupt_total", "Damaged batches", r.corrupt);
   count("refused_unavailable_total", "Messages that could not be stored", r.unavailable);
   count("refused_unadmitted_total", "Messages with a key that is not admitted", r.unadmitted);
+  count("over_quota_total", "Times that an agent had to wait for its quota", r.over_quota);
   count("connections_total", "Connections accepted", r.door.connections);
   count("keys_admitted_total", "Handshakes with an admitted key", r.door.keys_admitted);
   count("keys_denied_total", "Handshakes with a key that is not admitted", r.door.keys_denied);
