@@ -1,0 +1,78 @@
+# What is installed beside the programs, and the packages: `cmake --build build/release --target packages`.
+# Plain `cmake --install` takes programs, pages and completions alone; units and what belongs to them name the paths of
+# the Debian packages and come with those.
+include(GNUInstallDirs)
+
+set(KEYTRAIL_DEPLOY ${CMAKE_SOURCE_DIR}/deploy)
+
+# keytrail_daemon(agent ENABLE no STATE spool): unit, defaults, user, folders and maintainer scripts of a daemon.
+# `yes` enables and starts the unit at the first installation; STATE is its folder below /var/lib/keytrail.
+function(keytrail_daemon name)
+  cmake_parse_arguments(DAEMON "" "ENABLE;STATE" "" ${ARGN})
+  set(unit keytrail-${name})
+  set(enable ${DAEMON_ENABLE})
+  set(state ${DAEMON_STATE})
+  set(files ${KEYTRAIL_DEPLOY}/systemd/${unit})
+  install(FILES ${files}.service DESTINATION lib/systemd/system COMPONENT ${name} EXCLUDE_FROM_ALL)
+  install(FILES ${files}.sysusers DESTINATION lib/sysusers.d RENAME ${unit}.conf COMPONENT ${name} EXCLUDE_FROM_ALL)
+  install(FILES ${files}.tmpfiles DESTINATION lib/tmpfiles.d RENAME ${unit}.conf COMPONENT ${name} EXCLUDE_FROM_ALL)
+  install(FILES ${files}.default DESTINATION /etc/default RENAME ${unit} COMPONENT ${name} EXCLUDE_FROM_ALL)
+  set(control ${CMAKE_BINARY_DIR}/debian/${name})
+  foreach(script postinst prerm postrm)
+    configure_file(${KEYTRAIL_DEPLOY}/debian/${script}.in ${control}/${script} @ONLY
+                   FILE_PERMISSIONS OWNER_READ OWNER_WRITE OWNER_EXECUTE GROUP_READ GROUP_EXECUTE WORLD_READ WORLD_EXECUTE)
+  endforeach()
+  file(WRITE ${control}/conffiles "/etc/default/${unit}\n")
+  string(TOUPPER ${name} component)
+  set(CPACK_DEBIAN_${component}_PACKAGE_CONTROL_EXTRA
+      ${control}/postinst ${control}/prerm ${control}/postrm ${control}/conffiles PARENT_SCOPE)
+  set(CPACK_DEBIAN_${component}_PACKAGE_CONTROL_STRICT_PERMISSION ON PARENT_SCOPE)
+  set(CPACK_DEBIAN_${component}_PACKAGE_DEPENDS
+      "systemd | systemd-standalone-sysusers, systemd | systemd-standalone-tmpfiles" PARENT_SCOPE)
+  set(CPACK_DEBIAN_${component}_PACKAGE_NAME ${unit} PARENT_SCOPE)
+  set(CPACK_DEBIAN_${component}_PACKAGE_SECTION net PARENT_SCOPE)
+  set(CPACK_DEBIAN_${component}_PACKAGE_RECOMMENDS keytrail PARENT_SCOPE)
+endfunction()
+
+keytrail_daemon(agent ENABLE no STATE spool)
+keytrail_daemon(collector ENABLE yes STATE collector)
+set(CPACK_DEBIAN_CLI_PACKAGE_NAME keytrail)
+set(CPACK_DEBIAN_CLI_PACKAGE_SECTION net)
+
+# A licence file, once the repository has one, is the packages' copyright file.
+if(EXISTS ${CMAKE_SOURCE_DIR}/LICENSE)
+  install(FILES LICENSE DESTINATION ${CMAKE_INSTALL_DATADIR}/doc/keytrail-agent RENAME copyright COMPONENT agent EXCLUDE_FROM_ALL)
+  install(FILES LICENSE DESTINATION ${CMAKE_INSTALL_DATADIR}/doc/keytrail-collector RENAME copyright COMPONENT collector EXCLUDE_FROM_ALL)
+  install(FILES LICENSE DESTINATION ${CMAKE_INSTALL_DATADIR}/doc/keytrail RENAME copyright COMPONENT cli EXCLUDE_FROM_ALL)
+endif()
+
+set(CPACK_PACKAGE_NAME keytrail)
+set(CPACK_PACKAGE_VENDOR keytrail)
+set(CPACK_PACKAGE_CONTACT "keytrail maintainers <keytrail@localhost>")
+set(CPACK_STRIP_FILES ON)
+set(CPACK_COMPONENTS_ALL agent collector cli)
+set(CPACK_COMPONENT_AGENT_DESCRIPTION "reads the gRPC calls of TiDB, PD and TiKV passively
+keytrail-agent decodes the gRPC calls of TiDB, PD and TiKV out of packets and
+ships them to a collector. The service is installed disabled: it captures
+nothing before somebody enables it.")
+set(CPACK_COMPONENT_COLLECTOR_DESCRIPTION "says which component of a TiDB cluster was wrong about a range
+keytrail-collector receives the calls that keytrail-agent saw on each host,
+stores them, and says which of TiDB, PD and TiKV first stated a wrong range.
+The service is enabled, and listens on loopback until it is told otherwise.")
+set(CPACK_COMPONENT_CLI_DESCRIPTION "investigates captures and asks keytrail's collector
+keytrail reads captures of a TiDB cluster's hosts and says which component
+first stated a wrong range, asks a collector with SQL, draws timelines, and
+makes the keys of agents and collectors.")
+set(CPACK_PACKAGING_INSTALL_PREFIX /usr)
+set(CPACK_DEB_COMPONENT_INSTALL ON)
+set(CPACK_DEBIAN_FILE_NAME DEB-DEFAULT)
+set(CPACK_DEBIAN_PACKAGE_SHLIBDEPS ON)
+set(CPACK_DEBIAN_PACKAGE_PRIORITY optional)
+set(CPACK_VERBATIM_VARIABLES ON)
+include(CPack)
+
+# CPack's own `package` target would build everything first, tests included.
+add_custom_target(packages
+  COMMAND ${CMAKE_CPACK_COMMAND} --config ${CMAKE_BINARY_DIR}/CPackConfig.cmake -G DEB -B ${CMAKE_BINARY_DIR}/packages
+  DEPENDS keytrail-agent keytrail-collector keytrail
+  WORKING_DIRECTORY ${CMAKE_BINARY_DIR} USES_TERMINAL VERBATIM)
