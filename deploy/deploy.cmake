@@ -2,6 +2,7 @@
 # Plain `cmake --install` takes programs, pages and completions alone; units and what belongs to them name the paths of
 # the Debian packages and come with those.
 include(GNUInstallDirs)
+find_package(Python3 3.9 REQUIRED COMPONENTS Interpreter)
 
 set(KEYTRAIL_DEPLOY ${CMAKE_SOURCE_DIR}/deploy)
 
@@ -39,6 +40,39 @@ keytrail_daemon(collector ENABLE yes STATE collector)
 set(CPACK_DEBIAN_CLI_PACKAGE_NAME keytrail)
 set(CPACK_DEBIAN_CLI_PACKAGE_SECTION net)
 
+# keytrail_help(keytrail-agent COMPONENT agent SECTION 8): the manual page and the completions of a program, made from
+# its --help with each build, so that none of them can fall behind.
+set(KEYTRAIL_HELP ${CMAKE_BINARY_DIR}/help)
+function(keytrail_help program)
+  cmake_parse_arguments(HELP "" "COMPONENT;SECTION" "" ${ARGN})
+  set(page ${program}.${HELP_SECTION})
+  set(template ${CMAKE_SOURCE_DIR}/docs/man/${page}.in)
+  set(scripts ${KEYTRAIL_DEPLOY}/help)
+  add_custom_command(
+    OUTPUT ${KEYTRAIL_HELP}/${page} ${KEYTRAIL_HELP}/${program} ${KEYTRAIL_HELP}/_${program} ${KEYTRAIL_HELP}/${program}.fish
+    COMMAND ${CMAKE_COMMAND} -E make_directory ${KEYTRAIL_HELP}
+    COMMAND ${Python3_EXECUTABLE} -B ${scripts}/man_pages.py $<TARGET_FILE:${program}> ${template} ${KEYTRAIL_HELP}/${page}
+    COMMAND ${Python3_EXECUTABLE} -B ${scripts}/completions.py $<TARGET_FILE:${program}> bash ${KEYTRAIL_HELP}/${program}
+    COMMAND ${Python3_EXECUTABLE} -B ${scripts}/completions.py $<TARGET_FILE:${program}> zsh ${KEYTRAIL_HELP}/_${program}
+    COMMAND ${Python3_EXECUTABLE} -B ${scripts}/completions.py $<TARGET_FILE:${program}> fish ${KEYTRAIL_HELP}/${program}.fish
+    DEPENDS ${program} ${template} ${scripts}/help_text.py ${scripts}/man_pages.py ${scripts}/completions.py
+    COMMENT "Manual page and completions of ${program}"
+    VERBATIM)
+  add_custom_target(${program}-help ALL DEPENDS ${KEYTRAIL_HELP}/${page})
+  install(FILES ${KEYTRAIL_HELP}/${page} DESTINATION ${CMAKE_INSTALL_MANDIR}/man${HELP_SECTION} COMPONENT ${HELP_COMPONENT})
+  install(FILES ${KEYTRAIL_HELP}/${program} DESTINATION ${CMAKE_INSTALL_DATADIR}/bash-completion/completions
+          COMPONENT ${HELP_COMPONENT})
+  # Where Debian's zsh and fish look for what packages bring.
+  install(FILES ${KEYTRAIL_HELP}/_${program} DESTINATION ${CMAKE_INSTALL_DATADIR}/zsh/vendor-completions
+          COMPONENT ${HELP_COMPONENT})
+  install(FILES ${KEYTRAIL_HELP}/${program}.fish DESTINATION ${CMAKE_INSTALL_DATADIR}/fish/vendor_completions.d
+          COMPONENT ${HELP_COMPONENT})
+endfunction()
+
+keytrail_help(keytrail-agent COMPONENT agent SECTION 8)
+keytrail_help(keytrail-collector COMPONENT collector SECTION 8)
+keytrail_help(keytrail COMPONENT cli SECTION 1)
+
 # A licence file, once the repository has one, is the packages' copyright file.
 if(EXISTS ${CMAKE_SOURCE_DIR}/LICENSE)
   install(FILES LICENSE DESTINATION ${CMAKE_INSTALL_DATADIR}/doc/keytrail-agent RENAME copyright COMPONENT agent EXCLUDE_FROM_ALL)
@@ -74,5 +108,5 @@ include(CPack)
 # CPack's own `package` target would build everything first, tests included.
 add_custom_target(packages
   COMMAND ${CMAKE_CPACK_COMMAND} --config ${CMAKE_BINARY_DIR}/CPackConfig.cmake -G DEB -B ${CMAKE_BINARY_DIR}/packages
-  DEPENDS keytrail-agent keytrail-collector keytrail
+  DEPENDS keytrail-agent-help keytrail-collector-help keytrail-help
   WORKING_DIRECTORY ${CMAKE_BINARY_DIR} USES_TERMINAL VERBATIM)
