@@ -73,6 +73,23 @@ keytrail_help(keytrail-agent COMPONENT agent SECTION 8)
 keytrail_help(keytrail-collector COMPONENT collector SECTION 8)
 keytrail_help(keytrail COMPONENT cli SECTION 1)
 
+# The agent for hosts without its libraries: the same objects, linked with a path to the folder beside it. A DT_RPATH,
+# unlike a RUNPATH, is also heeded for what the libraries need themselves.
+add_executable(keytrail-agent-portable EXCLUDE_FROM_ALL $<TARGET_OBJECTS:keytrail-agent>)
+get_target_property(KEYTRAIL_AGENT_LIBRARIES keytrail-agent LINK_LIBRARIES)
+target_link_libraries(keytrail-agent-portable PRIVATE ${KEYTRAIL_AGENT_LIBRARIES})
+target_link_options(keytrail-agent-portable PRIVATE -Wl,--disable-new-dtags)
+set_target_properties(keytrail-agent-portable PROPERTIES
+  OUTPUT_NAME keytrail-agent RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/portable INSTALL_RPATH "$ORIGIN/../lib")
+# glibc is the host's: its parts belong together, and to the host's name services.
+install(TARGETS keytrail-agent-portable
+  RUNTIME_DEPENDENCIES
+    PRE_EXCLUDE_REGEXES "^ld-linux" "^lib(c|m|dl|rt|pthread|resolv)\\.so\\."
+    POST_EXCLUDE_REGEXES "/ld-linux[^/]*$"
+  RUNTIME DESTINATION bin COMPONENT portable EXCLUDE_FROM_ALL
+  LIBRARY DESTINATION lib COMPONENT portable EXCLUDE_FROM_ALL)
+install(FILES ${KEYTRAIL_HELP}/keytrail-agent.8 DESTINATION share/man/man8 COMPONENT portable EXCLUDE_FROM_ALL)
+
 # A licence file, once the repository has one, is the packages' copyright file.
 if(EXISTS ${CMAKE_SOURCE_DIR}/LICENSE)
   install(FILES LICENSE DESTINATION ${CMAKE_INSTALL_DATADIR}/doc/keytrail-agent RENAME copyright COMPONENT agent EXCLUDE_FROM_ALL)
@@ -103,10 +120,14 @@ set(CPACK_DEBIAN_FILE_NAME DEB-DEFAULT)
 set(CPACK_DEBIAN_PACKAGE_SHLIBDEPS ON)
 set(CPACK_DEBIAN_PACKAGE_PRIORITY optional)
 set(CPACK_VERBATIM_VARIABLES ON)
+set(CPACK_ARCHIVE_COMPONENT_INSTALL ON)
+set(CPACK_ARCHIVE_PORTABLE_FILE_NAME keytrail-agent-${PROJECT_VERSION}-${CMAKE_SYSTEM_PROCESSOR})
+set(CPACK_PROJECT_CONFIG_FILE ${KEYTRAIL_DEPLOY}/cpack_generator.cmake)
 include(CPack)
 
 # CPack's own `package` target would build everything first, tests included.
 add_custom_target(packages
   COMMAND ${CMAKE_CPACK_COMMAND} --config ${CMAKE_BINARY_DIR}/CPackConfig.cmake -G DEB -B ${CMAKE_BINARY_DIR}/packages
-  DEPENDS keytrail-agent-help keytrail-collector-help keytrail-help
+  COMMAND ${CMAKE_CPACK_COMMAND} --config ${CMAKE_BINARY_DIR}/CPackConfig.cmake -G TGZ -B ${CMAKE_BINARY_DIR}/packages
+  DEPENDS keytrail-agent-help keytrail-collector-help keytrail-help keytrail-agent-portable
   WORKING_DIRECTORY ${CMAKE_BINARY_DIR} USES_TERMINAL VERBATIM)

@@ -146,6 +146,8 @@ class HelpPages(harness.ProgramTest):
 
     def test_fish_offers_it(self):
         self.have("fish")
+        empty = os.path.join(self.scratch, "empty")  # fish offers files where a command takes some
+        os.mkdir(empty)
         environment = dict(os.environ, HOME=self.scratch, XDG_CONFIG_HOME=self.scratch, XDG_DATA_HOME=self.scratch)
         for program in PROGRAMS:
             script = os.path.join(PAGES, program + ".fish")
@@ -155,7 +157,7 @@ class HelpPages(harness.ProgramTest):
                     line = " ".join([*words, end])
                     result = subprocess.run(["fish", "--no-config", "-c", "source $argv[1]; complete -C $argv[2]", script,
                                              line], stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=60,
-                                            encoding="utf-8", env=environment, cwd=self.scratch, check=True)
+                                            encoding="utf-8", env=environment, cwd=empty, check=True)
                     offered = {entry.split("\t")[0] for entry in result.stdout.splitlines()}
                     self.assertEqual({name for name in offered if name.startswith("--") or not end}, wanted, line)
 
