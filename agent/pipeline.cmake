@@ -5,4 +5,4 @@ target_link_libraries(keytrail_agent_pipeline PUBLIC keytrail_agent_ship keytrai
 add_executable(keytrail-agent main.cc attention_ticker.cc metrics.cc self_restraint.cc)
 target_link_libraries(keytrail-agent PRIVATE keytrail_agent_pipeline keytrail_agent_restraint keytrail_operations_port
                       keytrail_confinement)
-install(TARGETS keytrail-agent RUNTIME DESTINATION bin)
+install(TARGETS keytrail-agent RUNTIME DESTINATION bin COMPONENT agent)
