@@ -115,7 +115,6 @@ OperationsState CollectorMetrics::State() const {
   count("calls_total", "Call records committed", r.calls);
   count("losses_total", "Loss records committed", r.losses);
   count("agents_finished_total", "Starts of agents that said goodbye", r.agents_finished);
-  count("agents_over_quota_total", "Times that an agent had to wait for its quota", r.over_quota);
   count("refused_malformed_total", "Messages that are none", r.malformed);
   count("refused_version_total", "Hellos of another protocol version", r.wrong_version);
   count("refused_without_session_total", "Messages before a hello", r.without_session);
