@@ -312,6 +312,7 @@ Result<ShipperOptions> OptionsOf(const AgentArguments& arguments, const Redactio
   ship.address = arguments.collector;
   ship.agent_name = arguments.agent_name;
   ship.role = arguments.role;
+  ship.input = arguments.file.empty() ? arguments.device : arguments.file;
   ship.block_when_full = !arguments.file.empty();
   ship.spool = arguments.spool;
   ship.spool_bytes = arguments.spool_bytes;
