@@ -46,6 +46,9 @@ def resident_mb(pid):
 
 
 def main():
+    # Its scratch folders are root's where root runs it.
+    if os.geteuid() == 0:
+        os.environ.setdefault("KEYTRAIL_USER", "root")
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bin", default=os.path.join(REPOSITORY, "build", "release", "bin"))
     parser.add_argument("--bench", default=os.path.join(REPOSITORY, "build", "release", "bench"))
