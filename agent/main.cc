@@ -8,7 +8,6 @@
 #include <cstdio>
 #include <memory>
 #include <optional>
-#include <source_location>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -232,12 +231,12 @@ void DescribeArguments(CLI::App& app, AgentArguments& arguments) {
 bool logs = false;
 
 void Tell(LogLevel level, const std::string& message, const std::vector<LogField>& fields = {},
-          std::source_location where = std::source_location::current()) {
+          LogPlace where = LogPlace::Here()) {
   if (logs) return Log(level, message, fields, where);
   std::fprintf(stderr, "keytrail-agent: %s\n", message.c_str());
 }
 
-int Fail(const std::string& message, std::source_location where = std::source_location::current()) {
+int Fail(const std::string& message, LogPlace where = LogPlace::Here()) {
   Tell(LogLevel::kError, message, {}, where);
   return kExitFailed;
 }

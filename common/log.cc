@@ -130,12 +130,11 @@ std::string LogLine(int64_t time_ns, LogLevel level, std::string_view file, unsi
   return out;
 }
 
-void Log(LogLevel level, std::string_view message, const std::vector<LogField>& fields,
-         std::source_location where) {
+void Log(LogLevel level, std::string_view message, const std::vector<LogField>& fields, LogPlace where) {
   if (level < least.load(std::memory_order_relaxed)) return;
   const auto now = std::chrono::system_clock::now().time_since_epoch();
   const std::string line = LogLine(std::chrono::duration_cast<std::chrono::nanoseconds>(now).count(), level,
-                                   where.file_name(), where.line(), message, fields);
+                                   where.file, where.line, message, fields);
   std::string_view rest = line;
   // More than one write only if a signal or a full pipe cut the first.
   while (!rest.empty()) {

@@ -8,7 +8,6 @@
 
 #include <cstdint>
 #include <optional>
-#include <source_location>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -25,11 +24,20 @@ struct LogField {
   std::string value;
 };
 
+// Where a line is said: std::source_location, which clang 14 (for fuzzing) does not have.
+struct LogPlace {
+  const char* file = "";
+  unsigned line = 0;
+  static constexpr LogPlace Here(const char* file = __builtin_FILE(), unsigned line = __builtin_LINE()) {
+    return {file, line};
+  }
+};
+
 // What is below it is left out from now on. At first: kInfo.
 void SetLogLevel(LogLevel level);
 
 void Log(LogLevel level, std::string_view message, const std::vector<LogField>& fields = {},
-         std::source_location where = std::source_location::current());
+         LogPlace where = LogPlace::Here());
 
 // A message, key or value as it stands in a line: itself, or a JSON string if it has to be one. What is not
 // UTF-8 becomes U+FFFD, and what a terminal would obey (common/plain_text.h) is escaped.

@@ -11,7 +11,6 @@
 #include <cstring>
 #include <filesystem>
 #include <memory>
-#include <source_location>
 #include <string>
 #include <vector>
 
@@ -81,7 +80,7 @@ struct CollectorArguments {
   FolderOptions keep;
 };
 
-int Fail(const std::string& message, std::source_location where = std::source_location::current()) {
+int Fail(const std::string& message, LogPlace where = LogPlace::Here()) {
   Log(LogLevel::kError, message, {}, where);
   return kExitFailed;
 }
@@ -163,7 +162,7 @@ class Teller {
   Teller(const CollectorArguments& arguments) : verbose_(arguments.log_level == "debug") {}
 
   void Say(const std::string& text, const std::vector<LogField>& fields = {},
-           std::source_location where = std::source_location::current()) const {
+           LogPlace where = LogPlace::Here()) const {
     Log(LogLevel::kInfo, text, fields, where);
   }
   // Problems are told also with -q, and so is their end.
