@@ -166,11 +166,6 @@ const char* Meaning(Counter counter) {
       return "Messages followed by their length alone, by self-restraint";
     case Counter::kPacketsCountedOnly:
       return "Packets that were counted and not decoded, by self-restraint";
-    case Counter::kQueueDrops:
-    case Counter::kRecords:
-    case Counter::kRecordsDropped:
-    case Counter::kBatchesSent:
-    case Counter::kBatchesAcknowledged:
     case Counter::kCount:
       return nullptr;
   }

@@ -20,7 +20,6 @@ namespace keytrail {
   X(kIpFragments, "ip_fragments")                          \
   X(kKernelDrops, "kernel_drops")                          \
   X(kInterfaceDrops, "interface_drops")                    \
-  X(kQueueDrops, "queue_drops")                            \
   X(kConnections, "connections")                           \
   X(kConnectionsHttp2Start, "connections_http2_start")     \
   X(kConnectionsHttp2Late, "connections_http2_late")       \
@@ -56,10 +55,6 @@ namespace keytrail {
   X(kAmendments, "amendments")                             \
   X(kResponsesWithoutRequest, "responses_without_request") \
   X(kRequestsWithoutResponse, "requests_without_response") \
-  X(kRecords, "records")                                   \
-  X(kRecordsDropped, "records_dropped")                    \
-  X(kBatchesSent, "batches_sent")                          \
-  X(kBatchesAcknowledged, "batches_acknowledged")          \
   X(kCapConnections, "cap_connections")                    \
   X(kCapHeldBytes, "cap_held_bytes")                       \
   X(kCapHeaderBlock, "cap_header_block")                   \

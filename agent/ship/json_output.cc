@@ -471,10 +471,9 @@ std::string SummaryText(const RunSummary& summary) {
     const Counter c = static_cast<Counter>(i);
     const std::string_view name = CounterName(c);
     const bool loss = name.starts_with("cap_") || c == Counter::kKernelDrops ||
-                      c == Counter::kInterfaceDrops || c == Counter::kQueueDrops || c == Counter::kGaps ||
-                      c == Counter::kGapBytes || c == Counter::kBytesSkipped ||
-                      c == Counter::kFramesMalformed || c == Counter::kHeaderBlocksMalformed ||
-                      c == Counter::kMessagesUndecodable || c == Counter::kRecordsDropped ||
+                      c == Counter::kInterfaceDrops || c == Counter::kGaps || c == Counter::kGapBytes ||
+                      c == Counter::kBytesSkipped || c == Counter::kFramesMalformed ||
+                      c == Counter::kHeaderBlocksMalformed || c == Counter::kMessagesUndecodable ||
                       c == Counter::kIpDatagramsIncomplete || c == Counter::kIpDatagramsConflicting ||
                       c == Counter::kDegradations || c == Counter::kPayloadsDropped ||
                       c == Counter::kMessagesSampledOut || c == Counter::kMessagesHeadersOnly ||

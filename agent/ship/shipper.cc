@@ -353,10 +353,9 @@ ShipperStats Shipper::stats() const {
 void ShipLosses(const Counters& counters, Shipper& shipper) {
   for (size_t i = 0; i < kCounterCount; ++i) {
     const Counter c = static_cast<Counter>(i);
-    const bool is_loss = c == Counter::kKernelDrops || c == Counter::kInterfaceDrops ||
-                         c == Counter::kQueueDrops || c == Counter::kGaps || c == Counter::kPacketsCut ||
-                         c == Counter::kIpDatagramsIncomplete || c == Counter::kIpDatagramsConflicting ||
-                         CounterName(c).starts_with("cap_");
+    const bool is_loss = c == Counter::kKernelDrops || c == Counter::kInterfaceDrops || c == Counter::kGaps ||
+                         c == Counter::kPacketsCut || c == Counter::kIpDatagramsIncomplete ||
+                         c == Counter::kIpDatagramsConflicting || CounterName(c).starts_with("cap_");
     uint64_t& told = shipper.state_->told[i];
     if (!is_loss || counters.Get(c) <= told) continue;
     shipper.SubmitLoss({std::string(CounterName(c)), counters.Get(c) - told, 0, 0});

@@ -82,8 +82,7 @@ struct Cause {
   uint64_t store_there = 0;
 };
 
-// A loss that can hide an answer; other kinds (unknown links, header fields, payloads, sampled timestamps)
-// cannot.
+// A loss that can hide an answer: all but the kinds that are known not to (payloads, sampled timestamps).
 bool HidesMessages(const std::string& kind, uint64_t count);
 
 class Judge {

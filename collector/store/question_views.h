@@ -159,7 +159,6 @@ inline constexpr char kLostView[] =
     " l.last_ns AS last_ns, 'observer' AS clock, CASE l.kind"
     " WHEN 'kernel_drops' THEN 'packets that the kernel dropped before the agent read them'"
     " WHEN 'interface_drops' THEN 'packets that the network device dropped'"
-    " WHEN 'queue_drops' THEN 'packets that the agent dropped between its threads'"
     " WHEN 'gaps' THEN 'holes in TCP streams: bytes that were sent and not captured'"
     " WHEN 'packets_cut' THEN 'packets whose end lies beyond the snapshot length'"
     " WHEN 'ip_datagrams_incomplete' THEN 'IP datagrams of which a fragment is missing'"
