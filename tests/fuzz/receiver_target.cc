@@ -114,7 +114,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   agent.set(zmq::sockopt::linger, 0);
   agent.set(zmq::sockopt::sndhwm, 0);
   agent.connect("inproc://fuzz");
-  const uint64_t before = collector.receiver->stats().messages;
+  // What was sent for an earlier input may come as late as now: libzmq passes it on by its own threads.
+  static uint64_t sent_by_all = 0;
   uint64_t sequence = 0;
   uint64_t sent = 0;
   for (; !input.empty() && sent < 16; ++sent) {
@@ -123,11 +124,12 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     const std::string message = Made(kind, input.Take(length), collector.inputs + 1, sequence);
     KEYTRAIL_REQUIRE(agent.send(zmq::buffer(message), zmq::send_flags::dontwait).has_value());
   }
+  sent_by_all += sent;
   while (collector.receiver->Poll(0)) {
   }
   const ReceiverStats stats = collector.receiver->stats();
   // Every message is handled, unless the peer was put out for garbage.
-  KEYTRAIL_REQUIRE(stats.messages - before <= sent);
+  KEYTRAIL_REQUIRE(stats.messages <= sent_by_all);
   KEYTRAIL_REQUIRE(collector.receiver->store_error().empty());
   for (const std::string& notice : collector.receiver->TakeNotices()) Touch(notice);
   return 0;
