@@ -1,10 +1,10 @@
 #include "agent/metrics.h"
 
-#include <chrono>
 #include <utility>
 #include <vector>
 
 #include "agent/attention_ticker.h"
+#include "common/clock.h"
 
 namespace keytrail {
 
@@ -13,13 +13,6 @@ namespace {
 constexpr auto kCounter = Measure::Kind::kCounter;
 constexpr auto kGauge = Measure::Kind::kGauge;
 
-int64_t SteadyNs() {
-  return std::chrono::duration_cast<std::chrono::nanoseconds>(
-             std::chrono::steady_clock::now().time_since_epoch())
-      .count();
-}
-
-// Null: nobody counts it; the shipper's own figures tell the same.
 const char* Meaning(Counter counter) {
   switch (counter) {
     case Counter::kPackets:
@@ -167,9 +160,9 @@ const char* Meaning(Counter counter) {
     case Counter::kPacketsCountedOnly:
       return "Packets that were counted and not decoded, by self-restraint";
     case Counter::kCount:
-      return nullptr;
+      break;
   }
-  return nullptr;
+  return "";
 }
 
 class Measures {
@@ -266,9 +259,7 @@ OperationsState AgentMetrics::State() const {
   if (phase_ != Phase::kDraining) {
     for (size_t i = 0; i < kCounterCount; ++i) {
       const Counter counter = static_cast<Counter>(i);
-      if (const char* help = Meaning(counter)) {
-        measures.Count(std::string(CounterName(counter)), help, counters_.Get(counter));
-      }
+      measures.Count(std::string(CounterName(counter)), Meaning(counter), counters_.Get(counter));
     }
     measures.Gauge("detail_level",
                    "How much is read: 0 everything, each step of self-restraint one more, 4 packets counted",

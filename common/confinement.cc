@@ -24,6 +24,8 @@
 #include <type_traits>
 #include <utility>
 
+#include "common/descriptor.h"
+
 namespace keytrail {
 namespace {
 
@@ -40,20 +42,6 @@ constexpr std::string_view kNobody = "nobody";
 std::string Errno(int error) {
   return std::strerror(error);
 }
-
-class Descriptor {
- public:
-  explicit Descriptor(long descriptor) : descriptor_(static_cast<int>(descriptor)) {}
-  ~Descriptor() {
-    if (descriptor_ >= 0) close(descriptor_);
-  }
-  Descriptor(const Descriptor&) = delete;
-  Descriptor& operator=(const Descriptor&) = delete;
-  int get() const { return descriptor_; }
-
- private:
-  int descriptor_;
-};
 
 // NSS answers of one account fit a few KiB; those of a large directory are asked for again with more room.
 template <typename Lookup>
@@ -187,8 +175,8 @@ std::string RestrictFiles(const std::vector<Writable>& writable) {
   const uint64_t refer = abi >= 2 ? static_cast<uint64_t>(LANDLOCK_ACCESS_FS_REFER) : 0;
   landlock_ruleset_attr attributes{};
   attributes.handled_access_fs = kWrites | kNeverDone | truncate | refer;
-  const Descriptor rules(
-      syscall(SYS_landlock_create_ruleset, &attributes, sizeof attributes.handled_access_fs, 0));
+  const Descriptor rules(static_cast<int>(
+      syscall(SYS_landlock_create_ruleset, &attributes, sizeof attributes.handled_access_fs, 0)));
   if (rules.get() < 0) return "Landlock refuses rules (" + Errno(errno) + ")";
   for (const Writable& place : writable) {
     const uint64_t access =

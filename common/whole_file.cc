@@ -9,23 +9,11 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "common/descriptor.h"
+
 namespace keytrail {
 
 namespace {
-
-class Descriptor {
- public:
-  explicit Descriptor(int fd) : fd_(fd) {}
-  ~Descriptor() {
-    if (fd_ >= 0) close(fd_);
-  }
-  Descriptor(const Descriptor&) = delete;
-  Descriptor& operator=(const Descriptor&) = delete;
-  int get() const { return fd_; }
-
- private:
-  const int fd_;
-};
 
 std::string Quoted(const std::string& path) {
   return "'" + path + "'";

@@ -5,7 +5,6 @@
 
 #include <array>
 #include <atomic>
-#include <chrono>
 #include <csignal>
 #include <mutex>
 #include <optional>
@@ -16,6 +15,7 @@
 #include "agent/ship/ship_session.h"
 #include "agent/ship/spool_source.h"
 #include "agent/ship/zmq_dealer.h"
+#include "common/clock.h"
 #include "common/plain_text.h"
 
 namespace keytrail {
@@ -25,12 +25,6 @@ namespace {
 // How long the thread sleeps at most; due times of the session and the age of a batch are met with this
 // precision.
 constexpr int kTickMs = 50;
-
-int64_t SteadyNs() {
-  return std::chrono::duration_cast<std::chrono::nanoseconds>(
-             std::chrono::steady_clock::now().time_since_epoch())
-      .count();
-}
 
 std::string Hostname() {
   char name[256] = {};

@@ -5,6 +5,7 @@
 #include <chrono>
 #include <csignal>
 
+#include "common/clock.h"
 #include "common/limits.h"
 
 namespace keytrail {
@@ -15,12 +16,6 @@ namespace {
 constexpr std::chrono::milliseconds kTick{20};
 // A whole segment goes at a time, so a spool that sheds does it now and then: so long it counts as shedding.
 constexpr int64_t kShedsNs = 60'000'000'000;
-
-int64_t SteadyNs() {
-  return std::chrono::duration_cast<std::chrono::nanoseconds>(
-             std::chrono::steady_clock::now().time_since_epoch())
-      .count();
-}
 
 }  // namespace
 

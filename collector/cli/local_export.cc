@@ -4,17 +4,13 @@
 #include <unistd.h>
 
 #include <array>
-#include <chrono>
 #include <cstdio>
+
+#include "common/clock.h"
 
 namespace keytrail {
 
 namespace {
-
-template <class Clock>
-int64_t NowNs() {
-  return std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now().time_since_epoch()).count();
-}
 
 std::string UserName(uid_t uid) {
   passwd entry{};
@@ -34,13 +30,13 @@ LocalExport::LocalExport(const std::string& database, const std::string& what) {
   // Who began it: with sudo the real user is root as well.
   entry_.uid = getuid();
   entry_.user = UserName(getuid());
-  entry_.begun_ns = NowNs<std::chrono::system_clock>();
-  begun_steady_ns_ = NowNs<std::chrono::steady_clock>();
+  entry_.begun_ns = WallClockNs();
+  begun_steady_ns_ = SteadyNs();
 }
 
 LocalExport::~LocalExport() {
   if (!folder_) return;
-  entry_.elapsed_ns = NowNs<std::chrono::steady_clock>() - begun_steady_ns_;
+  entry_.elapsed_ns = SteadyNs() - begun_steady_ns_;
   const Status appended = AuditLog(*folder_).Append(entry_);
   if (appended.ok()) return;
   std::fprintf(stderr, "keytrail: this is not in the audit log: %s\n", appended.error().c_str());

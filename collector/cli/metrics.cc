@@ -3,9 +3,10 @@
 #include <sys/statvfs.h>
 
 #include <algorithm>
-#include <chrono>
 #include <utility>
 #include <vector>
+
+#include "common/clock.h"
 
 namespace keytrail {
 
@@ -15,20 +16,12 @@ constexpr auto kCounter = Measure::Kind::kCounter;
 constexpr auto kGauge = Measure::Kind::kGauge;
 constexpr int64_t kCopyEveryNs = 250'000'000;
 
-int64_t SteadyNs() {
-  return std::chrono::duration_cast<std::chrono::nanoseconds>(
-             std::chrono::steady_clock::now().time_since_epoch())
-      .count();
-}
-
 // Nothing was heard for so long: gone, or cut off. Agents say something every two seconds.
 constexpr int64_t kGoneNs = 10'000'000'000;
 
 void AddAgents(const std::vector<AgentSession>& agents, std::vector<Measure>& m) {
   const int64_t now = SteadyNs();
-  const int64_t wall = std::chrono::duration_cast<std::chrono::nanoseconds>(
-                           std::chrono::system_clock::now().time_since_epoch())
-                           .count();
+  const int64_t wall = WallClockNs();
   const auto connected = std::count_if(agents.begin(), agents.end(),
                                        [&](const AgentSession& a) { return now - a.heard_ns < kGoneNs; });
   m.push_back({"agents_connected",

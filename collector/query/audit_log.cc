@@ -14,6 +14,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "common/descriptor.h"
 #include "common/limits.h"
 
 namespace keytrail {
@@ -39,21 +40,6 @@ std::string UtcText(int64_t ns) {
 ordered_json OrNull(const std::string& text) {
   return text.empty() ? ordered_json(nullptr) : ordered_json(text);
 }
-
-// A descriptor that closes itself, and its lock with it.
-class File {
- public:
-  explicit File(int fd) : fd_(fd) {}
-  ~File() {
-    if (fd_ >= 0) close(fd_);
-  }
-  File(File&& other) noexcept : fd_(other.fd_) { other.fd_ = -1; }
-  File& operator=(File&&) = delete;
-  int fd() const { return fd_; }
-
- private:
-  int fd_;
-};
 
 }  // namespace
 
@@ -96,36 +82,36 @@ Status AuditLog::Append(const AuditEntry& entry) const {
   const std::string line = AuditLine(entry);
   // Again if another process put the file away between open(2) and flock(2).
   for (int tries = 0; tries < 8; ++tries) {
-    const File file(
+    const Descriptor file(
         open(path.c_str(), O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600));
-    if (file.fd() < 0) return failed(errno);
+    if (file.get() < 0) return failed(errno);
     struct stat opened {};
     struct stat named {};
-    if (fstat(file.fd(), &opened) != 0) return failed(errno);
+    if (fstat(file.get(), &opened) != 0) return failed(errno);
     // Root may write here, in a folder of somebody else, who must not make it write elsewhere.
     if (!S_ISREG(opened.st_mode) || opened.st_nlink > 1) {
       return Error{"'" + path + "' is no regular file, or has another name besides"};
     }
-    while (flock(file.fd(), LOCK_EX) != 0) {
+    while (flock(file.get(), LOCK_EX) != 0) {
       if (errno != EINTR) return failed(errno);
     }
     if (lstat(path.c_str(), &named) != 0 || named.st_ino != opened.st_ino) continue;
-    if (fstat(file.fd(), &opened) != 0) return failed(errno);
+    if (fstat(file.get(), &opened) != 0) return failed(errno);
     if (opened.st_size == 0 && geteuid() == 0) {
       // Made by root's command: the collector must be able to go on with it.
       struct stat folder {};
-      if (stat(folder_.c_str(), &folder) == 0) (void)!fchown(file.fd(), folder.st_uid, folder.st_gid);
+      if (stat(folder_.c_str(), &folder) == 0) (void)!fchown(file.get(), folder.st_uid, folder.st_gid);
     }
     const auto size = static_cast<uint64_t>(opened.st_size);
     if (size != 0 && size + line.size() > limits::kMaxAuditBytes) {
       if (rename(path.c_str(), (folder_ + "/" + kOlderName).c_str()) != 0) return failed(errno);
       continue;
     }
-    const ssize_t written = write(file.fd(), line.data(), line.size());
+    const ssize_t written = write(file.get(), line.data(), line.size());
     if (written == static_cast<ssize_t>(line.size())) return Done{};
     const int error = written < 0 ? errno : ENOSPC;
     // Half a line would make the next one unreadable, too.
-    if (written > 0) (void)!ftruncate(file.fd(), opened.st_size);
+    if (written > 0) (void)!ftruncate(file.get(), opened.st_size);
     return failed(error);
   }
   return Error{"'" + path + "' is put away faster than it can be written"};

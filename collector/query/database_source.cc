@@ -8,18 +8,13 @@
 #include "collector/query/named_queries.h"
 #include "collector/query/pulse.h"
 #include "collector/query/statement_of.h"
+#include "common/clock.h"
 
 namespace keytrail {
 
 namespace {
 
 constexpr std::chrono::milliseconds kLookEvery{1000};
-
-int64_t WallClockNs() {
-  return std::chrono::duration_cast<std::chrono::nanoseconds>(
-             std::chrono::system_clock::now().time_since_epoch())
-      .count();
-}
 
 std::optional<int64_t> NumberOrNone(const Store::QueryValue& v) {
   if (v.type == Store::QueryValue::Type::kNull) return std::nullopt;

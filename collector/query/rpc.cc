@@ -8,6 +8,7 @@
 #include "collector/query/messages.h"
 #include "collector/query/statement_of.h"
 #include "collector/store/sandbox.h"
+#include "common/clock.h"
 
 namespace keytrail {
 
@@ -56,12 +57,6 @@ class Place {
   RpcState& state_;
   Turnstile::Entry entry_;
 };
-
-int64_t WallClockNs() {
-  return std::chrono::duration_cast<std::chrono::nanoseconds>(
-             std::chrono::system_clock::now().time_since_epoch())
-      .count();
-}
 
 const char* EndedAs(grpc::StatusCode code) {
   switch (code) {

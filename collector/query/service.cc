@@ -15,6 +15,7 @@
 #include "collector/query/certificates.h"
 #include "collector/query/grpc_log.h"
 #include "collector/query/rpc.h"
+#include "common/clock.h"
 
 namespace keytrail {
 
@@ -33,12 +34,6 @@ constexpr std::chrono::seconds kShutdown{2};
 constexpr std::chrono::seconds kLogPatience{10};
 constexpr std::chrono::seconds kLogTries{15};
 constexpr std::chrono::seconds kLogPause{30};
-
-int64_t WallClockNs() {
-  return std::chrono::duration_cast<std::chrono::nanoseconds>(
-             std::chrono::system_clock::now().time_since_epoch())
-      .count();
-}
 
 // Of this thread, and of those that it starts from now on.
 void LowerPriority() {

@@ -10,7 +10,6 @@
 #include <zmq.h>
 
 #include <atomic>
-#include <chrono>
 #include <csignal>
 #include <cstring>
 #include <deque>
@@ -18,6 +17,7 @@
 #include <mutex>
 #include <thread>
 
+#include "common/clock.h"
 #include "common/limits.h"
 
 namespace keytrail {
@@ -33,12 +33,6 @@ constexpr int64_t kLastWordsNs = 500'000'000;
 constexpr int kMonitored = ZMQ_EVENT_ACCEPTED | ZMQ_EVENT_ACCEPT_FAILED | ZMQ_EVENT_DISCONNECTED |
                            ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL | ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL |
                            ZMQ_EVENT_HANDSHAKE_FAILED_AUTH | ZMQ_EVENT_HANDSHAKE_SUCCEEDED;
-
-int64_t SteadyNs() {
-  return std::chrono::duration_cast<std::chrono::nanoseconds>(
-             std::chrono::steady_clock::now().time_since_epoch())
-      .count();
-}
 
 // A socket's end as ADDR:PORT, or what it is.
 std::string EndText(const sockaddr_storage& end) {

@@ -1,7 +1,6 @@
 #include "collector/receive/receiver.h"
 
 #include <algorithm>
-#include <chrono>
 #include <map>
 #include <set>
 #include <unordered_map>
@@ -9,6 +8,7 @@
 
 #include "collector/receive/quota.h"
 #include "collector/receive/zmq_router.h"
+#include "common/clock.h"
 #include "common/crc32c.h"
 #include "common/flow_key.h"
 #include "common/key_codec.h"
@@ -24,12 +24,6 @@ namespace {
 constexpr uint32_t kProtocolVersion = 1;
 // A session that is quiet for longer may be forgotten when there are too many: an agent in doubt says Hello.
 constexpr int64_t kQuietSessionNs = 60'000'000'000;
-
-int64_t SteadyNs() {
-  return std::chrono::duration_cast<std::chrono::nanoseconds>(
-             std::chrono::steady_clock::now().time_since_epoch())
-      .count();
-}
 
 // Host of "tcp://HOST:PORT"; empty if it is none.
 std::string TcpHost(const std::string& address) {

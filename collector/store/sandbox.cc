@@ -1,7 +1,6 @@
 #include "collector/store/sandbox.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cstdio>
 #include <filesystem>
 
@@ -9,6 +8,7 @@
 #include "collector/store/memory_bound.h"
 #include "collector/store/reading.h"
 #include "collector/store/store_state.h"
+#include "common/clock.h"
 
 namespace keytrail {
 
@@ -18,12 +18,6 @@ using End = SqlOutcome::End;
 
 // Operations of SQLite's machine between two looks at the clock: some ten microseconds.
 constexpr int kOperationsPerLook = 2000;
-
-int64_t SteadyNs() {
-  return std::chrono::duration_cast<std::chrono::nanoseconds>(
-             std::chrono::steady_clock::now().time_since_epoch())
-      .count();
-}
 
 void SetLimits(sqlite3* db) {
   const struct {

@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <chrono>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
@@ -14,6 +13,7 @@
 #include "collector/store/reading.h"
 #include "collector/store/schema.h"
 #include "collector/store/store_state.h"
+#include "common/clock.h"
 #include "common/limits.h"
 #include "common/plain_text.h"
 
@@ -24,15 +24,7 @@ const char* const kWritingPragmas =
     "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA wal_autocheckpoint = 4000;"
     "PRAGMA cache_size = -32768; PRAGMA temp_store = MEMORY;";
 
-namespace {
-
-int64_t WallClockNs() {
-  return std::chrono::duration_cast<std::chrono::nanoseconds>(
-             std::chrono::system_clock::now().time_since_epoch())
-      .count();
-}
-
-}  // namespace
+namespace {}  // namespace
 
 bool IsOtherFile(const std::string& path) {
   static constexpr std::string_view kMagic("SQLite format 3\0", 16);

@@ -16,13 +16,14 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <filesystem>
 #include <fstream>
 #include <functional>
 #include <string>
 #include <thread>
 
 #include <gtest/gtest.h>
+
+#include "tests/support/scratch_dir.h"
 
 namespace keytrail {
 namespace {
@@ -68,16 +69,13 @@ std::string ErrnoOfOpen(const std::string& path, int flags) {
 class ConfinementTest : public testing::Test {
  protected:
   void SetUp() override {
-    char made[] = "/tmp/confinement.XXXXXX";
-    ASSERT_NE(mkdtemp(made), nullptr);
-    top_ = made;
-    ASSERT_EQ(chmod(made, 0755), 0);
+    ASSERT_EQ(chmod(top_.c_str(), 0755), 0);
     ASSERT_EQ(mkdir((top_ + "/others").c_str(), 0777), 0);
     ASSERT_EQ(chmod((top_ + "/others").c_str(), 0777), 0);
   }
-  void TearDown() override { std::filesystem::remove_all(top_); }
 
-  std::string top_;
+  const ScratchDir dir_;
+  const std::string top_ = dir_.path();
 };
 
 TEST_F(ConfinementTest, RootBecomesAnotherUserWithoutAnyRight) {
@@ -112,7 +110,6 @@ TEST_F(ConfinementTest, WritesItsOwnFoldersAlone) {
   ASSERT_TRUE(account.ok()) << account.error();
   for (const char* name : {"/own", "/sockets"}) ASSERT_TRUE(MakeFolderFor(top_ + name, *account).ok());
   std::ofstream(top_ + "/others/there") << "x";
-  bool has_landlock = true;
   const std::string wrong = InChild([&]() -> std::string {
     const Result<Confined> confined = Confine(*account, {{top_ + "/own"}, {top_ + "/sockets", true}});
     if (!confined) return confined.error();
@@ -136,8 +133,7 @@ TEST_F(ConfinementTest, WritesItsOwnFoldersAlone) {
     if (bind(made, reinterpret_cast<sockaddr*>(&address), sizeof address) != 0) return "a socket";
     return "";
   });
-  has_landlock = wrong.rfind("no Landlock", 0) != 0;
-  if (!has_landlock) GTEST_SKIP() << wrong;
+  if (wrong.rfind("no Landlock", 0) == 0) GTEST_SKIP() << wrong;
   EXPECT_EQ(wrong, "");
 }
 
@@ -204,7 +200,9 @@ TEST(AccountToBecomeTest, NamesAndNumbers) {
   ASSERT_FALSE(none.ok());
   EXPECT_EQ(none.error(), "there is no user 'no-such-user-here'");
   const Result<Account> by_number = AccountToBecome(std::to_string(geteuid()));
-  if (by_number.ok()) EXPECT_EQ(by_number->uid, geteuid());
+  if (by_number.ok()) {
+    EXPECT_EQ(by_number->uid, geteuid());
+  }
   const Result<Account> as_default = AccountToBecome("");
   ASSERT_TRUE(as_default.ok()) << as_default.error();
   EXPECT_EQ(as_default->uid == 0, false) << "root stays root without being asked";
@@ -212,9 +210,8 @@ TEST(AccountToBecomeTest, NamesAndNumbers) {
 
 TEST(MakeFolderForTest, NestedAndPrivateAndOnce) {
   const Account own{"self", geteuid(), getegid()};
-  char made[] = "/tmp/confinement.XXXXXX";
-  ASSERT_NE(mkdtemp(made), nullptr);
-  const std::string folder = std::string(made) + "/a/b";
+  const ScratchDir dir;
+  const std::string folder = dir / "a/b";
   ASSERT_TRUE(MakeFolderFor(folder, own).ok());
   struct stat status {};
   ASSERT_EQ(stat(folder.c_str(), &status), 0);
@@ -223,11 +220,10 @@ TEST(MakeFolderForTest, NestedAndPrivateAndOnce) {
   ASSERT_TRUE(MakeFolderFor(folder, own).ok());
   ASSERT_EQ(stat(folder.c_str(), &status), 0);
   EXPECT_EQ(status.st_mode & 0777U, 0755U) << "what was there is left alone";
-  std::ofstream(std::string(made) + "/file") << "x";
-  const Status within_file = MakeFolderFor(std::string(made) + "/file/a", own);
+  std::ofstream(dir / "file") << "x";
+  const Status within_file = MakeFolderFor(dir / "file/a", own);
   ASSERT_FALSE(within_file.ok());
   EXPECT_NE(within_file.error().find("/file/a"), std::string::npos);
-  std::filesystem::remove_all(made);
 }
 
 }  // namespace
