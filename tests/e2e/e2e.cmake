@@ -57,8 +57,9 @@ if(TARGET keytrail-collector)
   keytrail_e2e(query)
   keytrail_e2e(live_verdict)
   keytrail_e2e(restraint)
-  if(NOT KEYTRAIL_SANITIZE)  # ten times slower it would not keep up
+  if(NOT KEYTRAIL_SANITIZE)  # ten times slower they would not keep up
     keytrail_e2e(live_outage)
+    keytrail_e2e(live_cluster)
   endif()
   keytrail_e2e(keys)
   keytrail_e2e(privileges)

@@ -35,7 +35,7 @@ class Node:
         self.name, self.events = host.name, []
         self.process = subprocess.Popen([*host.prefix, program, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                         text=True)
-        self.reader = threading.Thread(target=self._read)
+        self.reader = threading.Thread(target=self._read, daemon=True)
         self.reader.start()
 
     def _read(self):
