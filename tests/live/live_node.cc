@@ -1,0 +1,32 @@
+// live_node ROLE: a node of the live test's cluster, or an end of a gRPC load. tests/live/README.md.
+#include <CLI/CLI.hpp>
+
+#include "tests/live/load.h"
+
+int main(int argc, char** argv) {
+  using namespace keytrail::live;
+  CLI::App app("A node of the live test's TiDB cluster, or an end of a gRPC load");
+  app.require_subcommand(1);
+
+  std::string address;
+  uint32_t value_bytes = 100;
+  CLI::App* serve = app.add_subcommand("serve", "Answer KvGet until standard input ends");
+  serve->add_option("address", address, "HOST:PORT to listen at")->required();
+  serve->add_option("--value-bytes", value_bytes, "Size of a value")->capture_default_str();
+
+  LoadPlan plan;
+  CLI::App* load = app.add_subcommand("load", "Send KvGet calls and print throughput and latency as JSON");
+  load->add_option("address", plan.address, "HOST:PORT of the server")->required();
+  load->add_option("seconds", plan.seconds, "How long")->required();
+  load->add_option("concurrency", plan.concurrency, "Calls at a time")
+      ->required()
+      ->check(CLI::Range(1, 1000));
+  load->add_option("rate", plan.rate, "Calls a second in all; 0: as many as it takes")->capture_default_str();
+  load->add_option("--connections", plan.connections, "TCP connections")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 64));
+
+  CLI11_PARSE(app, argc, argv);
+  if (*serve) return Serve(address, value_bytes);
+  return Load(plan);
+}
