@@ -86,7 +86,7 @@ soon() {
 }
 inside() {
   nsenter --target "$leader" --mount --uts --ipc --net --pid --root --wd -- \
-    env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C DEBIAN_FRONTEND=noninteractive "$@"
+    env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive "$@"
 }
 property() { inside systemctl show -P "$2" "$1"; }
 status_of() { inside sed -n "s/^$2:[[:space:]]*//p" "/proc/$1/status" | cut -f1; }
@@ -113,6 +113,12 @@ for name in "${names[@]}"; do needed+=("$(dpkg-deb -f "$root/${name}_${version}_
 before_boot() { chroot "$root" env LC_ALL=C DEBIAN_FRONTEND=noninteractive "$@" >"$scratch/log" 2>&1 || { tail -n 20 "$scratch/log" >&2; exit 1; }; }
 before_boot apt-get update
 before_boot apt-get satisfy -y --no-install-recommends "${needed[@]}"
+# The role runs inside as well, on itself.
+before_boot apt-get install -y --no-install-recommends ansible-core python3-apt
+cp -r deploy/ansible "$root/root/ansible"
+mkdir "$root/root/ansible/packages"
+cp "$build/packages"/*"_${version}_$architecture.deb" "$root/root/ansible/packages"
+printf '[keytrail_collector]\nlocalhost\n[keytrail_agents]\nlocalhost\n' >"$root/root/hosts"
 systemd-nspawn --quiet --directory "$root" --boot --register=no --keep-unit --private-network --console=pipe --machine=keytrail-test \
   --system-call-filter="landlock_create_ruleset landlock_add_rule landlock_restrict_self" </dev/null >"$scratch/console" 2>&1 &
 container=$!
@@ -123,6 +129,18 @@ for _ in $(seq 150); do
   sleep 0.2
 done
 check "systemd runs as the container's first process" -- sh -c "test '$(inside cat /proc/1/comm)' = systemd"
+
+echo "== the Ansible role"
+role() { # WANTED CHANGES
+  inside env HOME=/root ansible-playbook --connection local --inventory /root/hosts --extra-vars "keytrail_version=$version \
+    keytrail_architecture=$architecture keytrail_agent_enabled=true" /root/ansible/site.yml | tee "$scratch/role" &&
+    grep -Eq "^localhost .*changed=$1 .*failed=0 " "$scratch/role"
+}
+check "it is applied" -- role '[1-9][0-9]*'
+soon "the agent runs" -- inside systemctl is-active keytrail-agent
+soon "the collector has it" -- sh -c "nsenter --target $leader --mount --net --pid --root --wd keytrail agents --json | grep -q '\"input\": *\"any\"'"
+check "applied once more, it changes nothing" -- role 0
+check "away again" -- inside apt-get purge -y "${names[@]}"
 
 echo "== installing"
 install() { # VERSION
