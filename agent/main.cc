@@ -40,7 +40,10 @@ constexpr int kExitUsage = 2;
 constexpr int kExitIncomplete = 3;
 
 struct AgentArguments {
-  std::string device;
+  std::vector<std::string> devices;
+  std::string device;  // all of them, for people
+  uint64_t ring_bytes = limits::kDefaultRingBytes;
+  bool promiscuous = false;
   std::string file;
   std::string filter;
   std::string write_file;
@@ -118,11 +121,28 @@ int64_t ParseDuration(const std::string& text) {
 }
 
 void DescribeArguments(CLI::App& app, AgentArguments& arguments) {
-  auto* device = app.add_option("-i", arguments.device, "Capture on this device, or 'any'")->type_name("DEV");
+  auto* device =
+      app.add_option("-i", arguments.devices,
+                     "Capture on this device, on several (-i eth0,eth1 or -i more than once), or on "
+                     "all: any")
+          ->delimiter(',')
+          ->allow_extra_args(false)
+          ->type_name("DEV");
   app.add_option("-r", arguments.file, "Read this capture: pcap or pcapng, .zst too, '-' for standard input")
       ->type_name("FILE")
       ->excludes(device);
   app.add_option("-f", arguments.filter, "Capture filter (BPF), e.g. 'port 20160'")->type_name("FILTER");
+  app.add_option(
+         "--ring", arguments.ring_bytes,
+         "Memory of the kernel for packets that wait to be read, for each device (64MiB if not given); "
+         "-v says what it gave")
+      ->type_name("SIZE")
+      ->transform(CLI::AsSizeValue(false))
+      ->check(CLI::Range(uint64_t{limits::kMinRingBytes}, uint64_t{limits::kMaxRingBytes}))
+      ->needs(device);
+  app.add_flag("--promiscuous", arguments.promiscuous,
+               "Also packets of other hosts that the device gets to see (off if not given)")
+      ->needs(device);
   app.add_option("-w", arguments.write_file, "Keep the packets in this pcap file")->type_name("FILE");
   app.add_option("-c", arguments.count, "Stop after N packets")->type_name("N");
   app.add_option("--duration", arguments.duration, "Stop after this much capture time: 90s, 10m, 2h")
@@ -252,12 +272,37 @@ Result<std::unique_ptr<Schema>> LoadSchema(const AgentArguments& arguments) {
   return Schema::Bundled();
 }
 
-Result<std::unique_ptr<PacketSource>> OpenSource(const AgentArguments& arguments) {
+// `shipper` may come to be after this; losses are told to it then.
+Result<std::unique_ptr<PacketSource>> OpenSource(const AgentArguments& arguments,
+                                                 const std::unique_ptr<Shipper>& shipper) {
   if (!arguments.file.empty()) return OpenFile({arguments.file, arguments.filter});
   LiveSourceOptions live;
-  live.device = arguments.device;
+  live.devices = arguments.devices;
   live.filter = arguments.filter;
-  return OpenDevice(live);
+  live.ring_bytes = static_cast<int>(arguments.ring_bytes);
+  live.promiscuous = arguments.promiscuous;
+  live.say = [verbose = arguments.verbose](LogLevel level, const std::string& words) {
+    Tell(level == LogLevel::kDebug && verbose ? LogLevel::kInfo : level, words);
+  };
+  live.tell_loss = [&shipper](const LossRecord& loss) {
+    if (shipper != nullptr) shipper->SubmitLoss(loss);
+  };
+  return OpenDevices(live);
+}
+
+// Empty, or what is wrong with them.
+std::string DevicesProblem(const std::vector<std::string>& devices) {
+  if (devices.size() > limits::kMaxDevices) {
+    return "-i takes " + std::to_string(limits::kMaxDevices) + " devices at most; any captures all there are";
+  }
+  for (size_t i = 0; i < devices.size(); ++i) {
+    if (devices[i] == "any" && devices.size() > 1) return "-i any captures all devices: name no others";
+    if (std::find(devices.begin(), devices.begin() + static_cast<ptrdiff_t>(i), devices[i]) !=
+        devices.begin() + static_cast<ptrdiff_t>(i)) {
+      return "-i: the device '" + devices[i] + "' is named twice";
+    }
+  }
+  return {};
 }
 
 void LogLines(std::string_view text) {
@@ -414,7 +459,7 @@ int RunAgent(const AgentArguments& arguments) {
     if (!read) return Fail("--redact-secret: " + read.error());
     secret = *read;
   }
-  Result<std::unique_ptr<PacketSource>> source = OpenSource(arguments);
+  Result<std::unique_ptr<PacketSource>> source = OpenSource(arguments, shipper);
   if (!source) return Fail(source.error());
   std::unique_ptr<PacketWriter> packet_writer;
   if (!arguments.write_file.empty()) {
@@ -520,6 +565,12 @@ int Main(int argc, char** argv) {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {
     return app.exit(e) == 0 ? kExitDone : kExitUsage;
+  }
+  if (const std::string problem = DevicesProblem(arguments.devices); !problem.empty()) {
+    return WrongUsage(problem);
+  }
+  for (const std::string& device : arguments.devices) {
+    arguments.device += (arguments.device.empty() ? "" : ",") + device;
   }
   if (!arguments.wait.empty()) {
     arguments.wait_ns = ParseDuration(arguments.wait);

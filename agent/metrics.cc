@@ -159,6 +159,8 @@ const char* Meaning(Counter counter) {
       return "Messages followed by their length alone, by self-restraint";
     case Counter::kPacketsCountedOnly:
       return "Packets that were counted and not decoded, by self-restraint";
+    case Counter::kInterfaceDowns:
+      return "Times that a device went down or was removed";
     case Counter::kCount:
       break;
   }

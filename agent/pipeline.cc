@@ -111,8 +111,8 @@ Status AgentPipeline::Run(const std::function<void()>& on_idle) {
 }
 
 bool AgentPipeline::lost_something() const {
-  for (Counter c :
-       {Counter::kKernelDrops, Counter::kInterfaceDrops, Counter::kGaps, Counter::kDegradations}) {
+  for (Counter c : {Counter::kKernelDrops, Counter::kInterfaceDrops, Counter::kGaps, Counter::kDegradations,
+                    Counter::kInterfaceDowns}) {
     if (counters_.Get(c) != 0) return true;
   }
   for (size_t i = 0; i < kCounterCount; ++i) {

@@ -82,7 +82,8 @@ namespace keytrail {
   X(kPayloadsDropped, "payloads_dropped")                  \
   X(kMessagesSampledOut, "messages_sampled_out")           \
   X(kMessagesHeadersOnly, "messages_headers_only")         \
-  X(kPacketsCountedOnly, "packets_counted_only")
+  X(kPacketsCountedOnly, "packets_counted_only")           \
+  X(kInterfaceDowns, "interface_downs")
 
 enum class Counter : uint16_t {
 #define KEYTRAIL_X(id, name) id,

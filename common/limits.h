@@ -14,6 +14,13 @@ inline constexpr int kSnapLen = 262144;
 inline constexpr size_t kMaxCaptureBlockBytes = 16u << 20;
 // Interfaces of one pcapng section; a merged file has one for each file that went into it.
 inline constexpr size_t kMaxCaptureInterfaces = 4096;
+// The kernel's ring of one device: half a second of 1 Gbit/s. The least has two blocks of libpcap's, one to
+// fill and one to read; the most is what a machine has to spare, below what libpcap takes as a size.
+inline constexpr int kDefaultRingBytes = 64 << 20;
+inline constexpr int kMinRingBytes = 512 << 10;
+inline constexpr int kMaxRingBytes = 1 << 30;
+// Devices of one agent; each has a ring, and each packet is compared with the next one of all others.
+inline constexpr size_t kMaxDevices = 16;
 
 // tcp -----------------------------------------------------------------------------------------------------
 // A host of a large cluster has tens of thousands of connections; one costs about 1 KiB when idle.

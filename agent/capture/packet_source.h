@@ -5,11 +5,16 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "common/bytes.h"
 #include "common/counters.h"
+#include "common/limits.h"
+#include "common/log.h"
+#include "common/record_codec.h"
 #include "common/result.h"
 #include "common/time.h"
 
@@ -35,8 +40,8 @@ class PacketSource {
   // Makes Read() return kEnd soon. Async-signal-safe.
   virtual void Interrupt() = 0;
 
-  // Adds what was lost since the last call: kernel and interface drops of a live device, interfaces of a file
-  // that were too many.
+  // Adds what was lost since the last call: kernel and interface drops of live devices and how often they
+  // went down, interfaces of a file that were too many.
   virtual void ReadDrops(Counters& counters) = 0;
 };
 
@@ -47,11 +52,20 @@ struct FileSourceOptions {
 Result<std::unique_ptr<PacketSource>> OpenFile(const FileSourceOptions& options);
 
 struct LiveSourceOptions {
-  std::string device;  // "any" too
-  std::string filter;
-  int buffer_bytes = 64 << 20;
+  std::vector<std::string> devices;            // or "any" alone
+  std::string filter;                          // BPF text, empty for all
+  int ring_bytes = limits::kDefaultRingBytes;  // of each device
+  bool promiscuous = false;
+  // What a person should know: what was opened (debug), devices that go down and come back. On the thread of
+  // Read() and ReadDrops(); may be null, like the next one.
+  std::function<void(LogLevel, const std::string&)> say;
+  // "interface_down": with a count of one when a device goes down or is removed; with none, and from when to
+  // when, once it is back.
+  std::function<void(const LossRecord&)> tell_loss;
 };
-Result<std::unique_ptr<PacketSource>> OpenDevice(const LiveSourceOptions& options);
+// A packet of several devices comes in the order of their stamps, unless the kernel hands one over more than
+// 40 ms late. A device that goes down is waited for; one that is removed and made again is captured again.
+Result<std::unique_ptr<PacketSource>> OpenDevices(const LiveSourceOptions& options);
 
 // Writes packets to a pcap file with nanosecond stamps (`-w`). The link type is that of the first packet;
 // packets of another one are refused with an Error (a pcap file has one link type).

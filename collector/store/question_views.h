@@ -159,6 +159,8 @@ inline constexpr char kLostView[] =
     " l.last_ns AS last_ns, 'observer' AS clock, CASE l.kind"
     " WHEN 'kernel_drops' THEN 'packets that the kernel dropped before the agent read them'"
     " WHEN 'interface_drops' THEN 'packets that the network device dropped'"
+    " WHEN 'interface_down' THEN 'a device that was captured was down or removed; what went other ways "
+    "meanwhile was not captured'"
     " WHEN 'gaps' THEN 'holes in TCP streams: bytes that were sent and not captured'"
     " WHEN 'packets_cut' THEN 'packets whose end lies beyond the snapshot length'"
     " WHEN 'ip_datagrams_incomplete' THEN 'IP datagrams of which a fragment is missing'"
