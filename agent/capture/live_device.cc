@@ -83,7 +83,50 @@ Status LiveDevice::Activate(const LiveSourceOptions& options, int timeout_ms) {
   // it never waits; whoever reads does.
   if (pcap_setnonblock(pcap_, 1, problem) != 0) return Error{problem};
   fd_ = pcap_get_selectable_fd(pcap_);
-  return SetFilter(pcap_, options.filter);
+  return SetBaseFilter(options);
+}
+
+Status LiveDevice::SetBaseFilter(const LiveSourceOptions& options) {
+  if (options.ports.empty()) {
+    const Status set = SetFilter(pcap_, options.filter);
+    if (!set.ok() || options.filter.empty()) return set;
+  } else if (!SetFilter(pcap_, PortFilterText(options.ports, true)).ok()) {
+    const Status set = SetFilter(pcap_, PortFilterText(options.ports, false));
+    if (!set.ok()) return set;
+  }
+  // libpcap has fitted it to what the kernel sees of a packet, and keeps that to itself; the kernel tells.
+  base_.resize(BPF_MAXINSNS);
+  socklen_t instructions = BPF_MAXINSNS;
+  const bool got =
+      getsockopt(pcap_fileno(pcap_), SOL_SOCKET, SO_GET_FILTER, base_.data(), &instructions) == 0;
+  base_.resize(got ? instructions : 0);
+  if (base_.empty()) not_refined_ = "the kernel does not tell its filter";
+  // gRPC on other ports is to be noticed from the first packet on. If that cannot be, the next one says so.
+  FilterRefinement first;
+  first.find_http2 = true;
+  if (!options.ports.empty()) (void)Refine(first);
+  return Done{};
+}
+
+Status LiveDevice::Refine(const FilterRefinement& refinement) {
+  if (!not_refined_.empty()) return Error{"device " + name_ + ": " + not_refined_};
+  FilterLink link = FilterLink::kNetwork;
+  switch (link_type_) {
+    case DLT_EN10MB:
+      link = FilterLink::kEthernet;
+      break;
+    case DLT_LINUX_SLL:
+    case DLT_LINUX_SLL2:
+    case DLT_RAW:
+      break;
+    default:
+      return Error{"device " + name_ + ": its link type has no refined filter"};
+  }
+  std::vector<sock_filter> program = RefinedProgram(link, refinement, base_);
+  const sock_fprog told{static_cast<unsigned short>(program.size()), program.data()};
+  if (setsockopt(pcap_fileno(pcap_), SOL_SOCKET, SO_ATTACH_FILTER, &told, sizeof told) == 0) return Done{};
+  return Error{"device " + name_ + ": a filter of " + std::to_string(program.size()) +
+               " instructions: " + std::strerror(errno)};
 }
 
 void LiveDevice::Learn() {

@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "agent/capture/kernel_filter.h"
 #include "agent/capture/link_watch.h"
 #include "agent/capture/packet_source.h"
 #include "common/counters.h"
@@ -55,10 +56,12 @@ class LiveDevice {
   Status ListenAgain(int index);
 
   void ReadDrops(Counters& counters);
+  Status Refine(const FilterRefinement& refinement);
 
  private:
   explicit LiveDevice(std::string name) : name_(std::move(name)) {}
   Status Activate(const LiveSourceOptions& options, int timeout_ms);
+  Status SetBaseFilter(const LiveSourceOptions& options);
   void Learn();
   static void OnPacket(u_char* self, const pcap_pkthdr* header, const u_char* bytes);
 
@@ -69,10 +72,12 @@ class LiveDevice {
   bool nanoseconds_ = false;
   bool promiscuous_ = false;
   State state_ = State::kUp;
-  int index_ = 0;            // 0: any
-  uint16_t hardware_ = 0;    // ARPHRD_*
-  int ring_version_ = -1;    // TPACKET_V*, -1: not known
-  uint64_t ring_bytes_ = 0;  // 0: not known
+  int index_ = 0;                  // 0: any
+  uint16_t hardware_ = 0;          // ARPHRD_*
+  int ring_version_ = -1;          // TPACKET_V*, -1: not known
+  uint64_t ring_bytes_ = 0;        // 0: not known
+  std::vector<sock_filter> base_;  // as libpcap gave it to the kernel
+  std::string not_refined_;        // why the kernel's filter cannot be changed; empty: it can
   pcap_stat told_{};
 
   std::vector<RawPacket> packets_;

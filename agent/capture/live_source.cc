@@ -75,6 +75,15 @@ class LiveSource final : public PacketSource {
     LookAtDevices(false);
   }
 
+  Status Refine(const FilterRefinement& refinement) override {
+    Status status = Done{};
+    for (const Place& place : places_) {
+      const Status refined = place.device->Refine(refinement);
+      if (!refined.ok()) status = Error{refined.error()};
+    }
+    return status;
+  }
+
  private:
   struct Place {
     std::unique_ptr<LiveDevice> device;

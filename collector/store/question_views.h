@@ -162,6 +162,7 @@ inline constexpr char kLostView[] =
     " WHEN 'interface_down' THEN 'a device that was captured was down or removed; what went other ways "
     "meanwhile was not captured'"
     " WHEN 'gaps' THEN 'holes in TCP streams: bytes that were sent and not captured'"
+    " WHEN 'port_not_captured' THEN 'gRPC on a port that was not captured until it was noticed (--ports)'"
     " WHEN 'packets_cut' THEN 'packets whose end lies beyond the snapshot length'"
     " WHEN 'ip_datagrams_incomplete' THEN 'IP datagrams of which a fragment is missing'"
     " WHEN 'ip_datagrams_conflicting' THEN 'IP datagrams whose fragments contradict each other'"

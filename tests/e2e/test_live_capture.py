@@ -17,7 +17,6 @@ import time
 import unittest
 
 import harness
-import unified_log
 from test_restraint import CLONE_NEWNET, frames, moved
 
 AGENT = harness.program("keytrail-agent")
@@ -50,10 +49,49 @@ def pcap_of(packets):
     return b"".join(out)
 
 
+def ports_of(frame):
+    return struct.unpack_from(">HH", frame, 14 + (frame[14] & 15) * 4)
+
+
 def from_client(frame):
-    tcp = 14 + (frame[14] & 15) * 4
-    source, destination = struct.unpack_from(">HH", frame, tcp)
+    source, destination = ports_of(frame)
     return source > destination
+
+
+def with_ports(frame, change):
+    """The same segment with other ports: change {old: new}."""
+    tcp = 14 + (frame[14] & 15) * 4
+    return frame[:tcp] + struct.pack(">HH", *(change.get(port, port) for port in ports_of(frame))) + frame[tcp + 4:]
+
+
+SYN, ACK, FIN, RST = 2, 16, 1, 4
+
+
+class Foreign:
+    """A connection of another protocol between the ends of a frame, seen from its client (who sent the frame)."""
+
+    def __init__(self, frame):
+        self.addresses = frame[26:30], frame[30:34]
+        self.ports = ports_of(frame)
+        self.next = [1000, 5000]
+
+    def segment(self, side, flags, data=b""):
+        frame = b"\2\0\0\0\0\1\2\0\0\0\0\2\x08\0" + struct.pack(">BBHHHBBH", 0x45, 0, 40 + len(data), 0, 0, 64, 6, 0)
+        frame += self.addresses[side] + self.addresses[1 - side]
+        frame += struct.pack(">HHIIBBHHH", self.ports[side], self.ports[1 - side], self.next[side],
+                             self.next[1 - side] if flags & ACK else 0, 0x50, flags, 65535, 0, 0)
+        self.next[side] += len(data) + (1 if flags & (SYN | FIN) else 0)
+        return frame + data
+
+    def begin(self):
+        return [self.segment(0, SYN), self.segment(1, SYN | ACK), self.segment(0, ACK)]
+
+    def talk(self, n):
+        """Length-prefixed packets, as MySQL has them."""
+        return [self.segment(turn % 2, ACK, b"\x64\0\0" + bytes([turn % 256]) + b"\x03" + b"q" * 99) for turn in range(n)]
+
+    def end(self):
+        return [self.segment(0, FIN | ACK), self.segment(1, FIN | ACK), self.segment(0, ACK)]
 
 
 def send(device, packets):
@@ -141,7 +179,7 @@ class LiveCapture(harness.ProgramTest):
     def check_calls(self, agent, packets):
         """Ends the agent; the calls are those of the packets, each once. The summary."""
         expected, gaps = self.expected(packets)
-        self.assertGreater(sum(expected.values()), 100)
+        self.assertGreater(sum(expected.values()), 10)
         # All but those that end with the capture; those are told at its end.
         time.sleep(0.5)
         agent.end()
@@ -240,6 +278,111 @@ class LiveCapture(harness.ProgramTest):
                 send("kt0", after)
                 summary = self.check_calls(agent, self.packets + after)
                 self.assertEqual((summary["interface_downs"], agent.process.returncode), (1, harness.INCOMPLETE))
+
+    def test_other_ports_are_left_out_until_grpc_is_found_there(self):
+        there = [with_ports(packet, {20160: 30999}) for packet in self.packets]
+        again = [moved(packet, 1) for packet in there]
+        agent = self.agent("-i", "kt1", "--json", "-v")
+        send("kt0", there)
+        agent.wait_for("gRPC on port 30999, which was not captured")
+        time.sleep(1)  # the kernel's filter is another one by now
+        before = len(agent.lines())
+        self.assertGreater(before, 0)  # PD, on its own port
+        send("kt0", again)
+        time.sleep(0.5)
+        self.assertEqual(agent.end(), harness.INCOMPLETE)
+        lines = agent.lines()
+        self.assertEqual(lines[-1]["ports_found"], 1)
+        client_ports = {max(ports_of(packet)) for packet in again}
+        seen = self.told(r for r in lines if int((r.get("client") or ":0").rsplit(":", 1)[1]) in client_ports)
+        # Those that are in both rounds are of port 2379, whose connections have other ports in the second one, too.
+        expected = self.expected(again)[0]
+        self.assertEqual(seen, expected)
+
+    def test_everything(self):
+        """With -f '' ports are as good as others."""
+        there = [with_ports(packet, {20160: 30999}) for packet in self.packets]
+        agent = self.agent("-i", "kt1", "-f", "", "--json", "-v")
+        send("kt0", there)
+        self.assertEqual(self.check_calls(agent, there)["ports_found"], 0)
+
+    def test_ports(self):
+        there = [with_ports(packet, {20160: 30999}) for packet in self.packets]
+        agent = self.agent("-i", "kt1", "--ports", "2379,30990-30999", "--json", "-v")
+        send("kt0", there)
+        self.assertEqual(self.check_calls(agent, there)["ports_found"], 0)
+        for text in ("0", "1-", "20160,x", "70000", "9-8", ""):
+            got = harness.run([AGENT, "-i", "lo", "--ports", text])
+            self.assertEqual(got.returncode, harness.USAGE, text)
+
+    def leave_out(self, agent, conversation):
+        """Sends until the kernel leaves it out."""
+        send("kt0", conversation.begin())
+        end = time.monotonic() + PATIENCE
+        while "busy connection" not in agent.words():
+            self.assertLess(time.monotonic(), end, agent.words())
+            send("kt0", conversation.talk(400))
+            time.sleep(0.2)
+
+    def first_grpc(self):
+        """The packets of a connection to TiKV that was seen from its SYN, and the place of its preface."""
+        syn = next(p for p in self.packets if ports_of(p)[1] == 20160 and p[14 + (p[14] & 15) * 4 + 13] == SYN)
+        mine = [p for p in self.packets if set(ports_of(p)) == set(ports_of(syn)) and {p[26:30], p[30:34]} == {syn[26:30], syn[30:34]}]
+        data = next(n for n, p in enumerate(mine) if b"PRI * HTTP/2.0" in p)
+        return mine, data
+
+    def test_a_busy_foreign_connection_is_left_out_and_its_ports_are_used_again(self):
+        mine, preface = self.first_grpc()
+        agent = self.agent("-i", "kt1", "--json", "-v")
+        foreign = Foreign(mine[0])
+        self.leave_out(agent, foreign)
+        unseen = foreign.talk(5000)
+        send("kt0", unseen)
+        send("kt0", foreign.end())
+        # The new connection begins, and the kernel's filter is changed back; then it goes on.
+        send("kt0", mine[:preface])
+        time.sleep(2.5)
+        send("kt0", mine[preface:])
+        # Neither what was left out nor its end is a hole.
+        summary = self.check_calls(agent, mine)
+        self.assertEqual(summary["connections_excluded"], 1)
+        self.assertLess(summary["packets"], 5000)
+
+    def test_what_an_exclusion_took_is_a_hole(self):
+        mine, _ = self.first_grpc()
+        agent = self.agent("-i", "kt1", "--json", "-v")
+        self.leave_out(agent, Foreign(mine[0]))
+        send("kt0", mine)  # at once: the filter is the old one
+        time.sleep(2.5)
+        self.assertEqual(agent.end(), harness.INCOMPLETE)
+        self.assertGreater(agent.lines()[-1]["gaps"], 0)
+
+    def test_a_foreign_port_is_left_out_until_grpc_is_found_there(self):
+        mine, preface = self.first_grpc()
+        change = {20160: 20165}
+        agent = self.agent("-i", "kt1", "--json", "-v")
+        talks = []
+        for n in range(20):
+            talk = Foreign(with_ports(mine[0], change))
+            talk.ports = (41000 + n, 20165)
+            send("kt0", talk.begin() + talk.talk(4))
+            talks.append(talk)
+        end = time.monotonic() + PATIENCE
+        while "port 20165 carries other protocols" not in agent.words():
+            self.assertLess(time.monotonic(), end, agent.words())
+            send("kt0", [p for talk in talks for p in talk.talk(100)])
+            time.sleep(0.2)
+        first = [with_ports(p, change) for p in mine]
+        send("kt0", first)
+        agent.wait_for("gRPC on port 20165, which was not captured")
+        time.sleep(1)
+        second = [with_ports(p, {**change, ports_of(mine[0])[0]: 45000}) for p in mine]
+        send("kt0", second)
+        time.sleep(0.5)
+        self.assertEqual(agent.end(), harness.INCOMPLETE)
+        lines = agent.lines()
+        self.assertEqual((lines[-1]["ports_found"], lines[-1]["ports_excluded"]), (1, 1))
+        self.assertEqual(self.told(r for r in lines if str(r.get("client")).endswith(":45000")), self.expected(second)[0])
 
     def test_wrong_devices(self):
         for devices, words in ((["-i", "any,lo"], "name no others"), (["-i", "lo", "-i", "lo"], "named twice"),
