@@ -24,10 +24,12 @@
 #include "agent/ship/redacting_sink.h"
 #include "agent/ship/shipper.h"
 #include "agent/ship/text_output.h"
+#include "common/clock.h"
 #include "common/confinement.h"
 #include "common/key_token.h"
 #include "common/limits.h"
 #include "common/log.h"
+#include "common/port_range.h"
 #include "common/version.h"
 
 namespace keytrail {
@@ -39,8 +41,16 @@ constexpr int kExitFailed = 1;
 constexpr int kExitUsage = 2;
 constexpr int kExitIncomplete = 3;
 
+// PD with its peers and services, TiFlash, TiDB's status port, TiKV (several on a host), TiFlash's proxy.
+constexpr char kDefaultPorts[] = "2379,2380,3379,3930,10080,20160-20170";
+
 struct AgentArguments {
-  std::string device;
+  std::vector<std::string> devices;
+  std::string device;  // all of them, for people
+  uint64_t ring_bytes = limits::kDefaultRingBytes;
+  bool promiscuous = false;
+  std::string ports = kDefaultPorts;
+  bool filter_given = false;
   std::string file;
   std::string filter;
   std::string write_file;
@@ -118,11 +128,37 @@ int64_t ParseDuration(const std::string& text) {
 }
 
 void DescribeArguments(CLI::App& app, AgentArguments& arguments) {
-  auto* device = app.add_option("-i", arguments.device, "Capture on this device, or 'any'")->type_name("DEV");
+  auto* device =
+      app.add_option("-i", arguments.devices,
+                     "Capture on this device, on several (-i eth0,eth1 or -i more than once), or on "
+                     "all: any")
+          ->delimiter(',')
+          ->allow_extra_args(false)
+          ->type_name("DEV");
   app.add_option("-r", arguments.file, "Read this capture: pcap or pcapng, .zst too, '-' for standard input")
       ->type_name("FILE")
       ->excludes(device);
-  app.add_option("-f", arguments.filter, "Capture filter (BPF), e.g. 'port 20160'")->type_name("FILTER");
+  auto* filter = app.add_option("-f", arguments.filter,
+                                "Capture filter (BPF), e.g. 'port 20160'; '' captures everything")
+                     ->type_name("FILTER");
+  app.add_option(
+         "--ports", arguments.ports,
+         "TCP ports to capture with -i, instead of 2379,2380,3379,3930,10080,20160-20170. gRPC on others\n"
+         "is noticed, captured from then on, and told")
+      ->type_name("PORTS")
+      ->needs(device)
+      ->excludes(filter);
+  app.add_option(
+         "--ring", arguments.ring_bytes,
+         "Memory of the kernel for packets that wait to be read, for each device (64MiB if not given); "
+         "-v says what it gave")
+      ->type_name("SIZE")
+      ->transform(CLI::AsSizeValue(false))
+      ->check(CLI::Range(uint64_t{limits::kMinRingBytes}, uint64_t{limits::kMaxRingBytes}))
+      ->needs(device);
+  app.add_flag("--promiscuous", arguments.promiscuous,
+               "Also packets of other hosts that the device gets to see (off if not given)")
+      ->needs(device);
   app.add_option("-w", arguments.write_file, "Keep the packets in this pcap file")->type_name("FILE");
   app.add_option("-c", arguments.count, "Stop after N packets")->type_name("N");
   app.add_option("--duration", arguments.duration, "Stop after this much capture time: 90s, 10m, 2h")
@@ -252,12 +288,73 @@ Result<std::unique_ptr<Schema>> LoadSchema(const AgentArguments& arguments) {
   return Schema::Bundled();
 }
 
-Result<std::unique_ptr<PacketSource>> OpenSource(const AgentArguments& arguments) {
+// `shipper` may come to be after this; losses are told to it then.
+Result<std::unique_ptr<PacketSource>> OpenSource(const AgentArguments& arguments,
+                                                 const std::unique_ptr<Shipper>& shipper) {
   if (!arguments.file.empty()) return OpenFile({arguments.file, arguments.filter});
   LiveSourceOptions live;
-  live.device = arguments.device;
+  live.devices = arguments.devices;
   live.filter = arguments.filter;
-  return OpenDevice(live);
+  if (!arguments.filter_given) live.ports = *ParsePortRanges(arguments.ports);
+  live.ring_bytes = static_cast<int>(arguments.ring_bytes);
+  live.promiscuous = arguments.promiscuous;
+  live.say = [verbose = arguments.verbose](LogLevel level, const std::string& words) {
+    Tell(level == LogLevel::kDebug && verbose ? LogLevel::kInfo : level, words);
+  };
+  live.tell_loss = [&shipper](const LossRecord& loss) {
+    if (shipper != nullptr) shipper->SubmitLoss(loss);
+  };
+  return OpenDevices(live);
+}
+
+// What a live capture reads of what comes, and whom it tells.
+void Watch(const AgentArguments& arguments, const std::unique_ptr<Shipper>& shipper,
+           PipelineOptions& options) {
+  options.say = [verbose = arguments.verbose](LogLevel level, const std::string& words) {
+    Tell(level == LogLevel::kDebug && verbose ? LogLevel::kInfo : level, words);
+  };
+  options.tell_loss = [&shipper](const LossRecord& loss) {
+    if (shipper != nullptr) shipper->SubmitLoss(loss);
+  };
+  options.focus.emplace();
+  if (!arguments.filter_given) options.focus->ports = *ParsePortRanges(arguments.ports);
+  // Who keeps the packets wants all of them.
+  options.focus->excludes = arguments.write_file.empty();
+}
+
+// Tells a collector what a live capture loses while it goes on: it judges meanwhile.
+class LossWatch {
+ public:
+  void Attend(const Counters& counters, Shipper& shipper) {
+    if (SteadyNs() - told_ns_ >= kEveryNs) Finish(counters, shipper, true);
+  }
+  void Finish(const Counters& counters, Shipper& shipper, bool live) {
+    told_ns_ = SteadyNs();
+    const int64_t now = WallClockNs();
+    // The clock may have been set back.
+    ShipLosses(counters, shipper, live ? std::min(since_ns_, now) : 0, live ? now : 0);
+    since_ns_ = now;
+  }
+
+ private:
+  static constexpr int64_t kEveryNs = 1'000'000'000;
+  int64_t told_ns_ = SteadyNs();
+  int64_t since_ns_ = WallClockNs();
+};
+
+// Empty, or what is wrong with them.
+std::string DevicesProblem(const std::vector<std::string>& devices) {
+  if (devices.size() > limits::kMaxDevices) {
+    return "-i takes " + std::to_string(limits::kMaxDevices) + " devices at most; any captures all there are";
+  }
+  for (size_t i = 0; i < devices.size(); ++i) {
+    if (devices[i] == "any" && devices.size() > 1) return "-i any captures all devices: name no others";
+    if (std::find(devices.begin(), devices.begin() + static_cast<ptrdiff_t>(i), devices[i]) !=
+        devices.begin() + static_cast<ptrdiff_t>(i)) {
+      return "-i: the device '" + devices[i] + "' is named twice";
+    }
+  }
+  return {};
 }
 
 void LogLines(std::string_view text) {
@@ -414,7 +511,7 @@ int RunAgent(const AgentArguments& arguments) {
     if (!read) return Fail("--redact-secret: " + read.error());
     secret = *read;
   }
-  Result<std::unique_ptr<PacketSource>> source = OpenSource(arguments);
+  Result<std::unique_ptr<PacketSource>> source = OpenSource(arguments, shipper);
   if (!source) return Fail(source.error());
   std::unique_ptr<PacketWriter> packet_writer;
   if (!arguments.write_file.empty()) {
@@ -438,6 +535,8 @@ int RunAgent(const AgentArguments& arguments) {
   options.max_packets = arguments.count;
   options.duration_ns = arguments.duration_ns;
   options.grpc.all = arguments.all;
+  const bool live = arguments.file.empty();
+  if (live) Watch(arguments, shipper, options);
   const bool marks = arguments.redact == "marker";
   if (shipping) {
     Result<std::unique_ptr<Shipper>> started = Shipper::Start(*ship);
@@ -468,16 +567,18 @@ int RunAgent(const AgentArguments& arguments) {
       },
       [](const std::string& what) { Tell(LogLevel::kWarn, what); });
   std::optional<AttentionTicker> ticker;
-  if (metrics != nullptr || restraint.limited()) ticker.emplace(pipeline);
+  if (live || metrics != nullptr) ticker.emplace(pipeline);
   InstallSignalHandlers(pipeline);
   const auto started = std::chrono::steady_clock::now();
   std::string told;
+  LossWatch losses;
   const Status run = pipeline.Run([&] {
     restraint.Attend();
+    if (live && shipper != nullptr) losses.Attend(pipeline.counters(), *shipper);
     if (metrics != nullptr) metrics->Attend(pipeline, restraint);
     if (!out.Flush().ok()) pipeline.Interrupt();
     // A live capture goes on trying; with a file the end of it is told.
-    if (shipper != nullptr && arguments.file.empty() && shipper->trouble() != told) {
+    if (shipper != nullptr && live && shipper->trouble() != told) {
       told = shipper->trouble();
       told.empty() ? Tell(LogLevel::kInfo, "connected to the collector") : Tell(LogLevel::kWarn, told);
     }
@@ -499,7 +600,7 @@ int RunAgent(const AgentArguments& arguments) {
     if (!closed.ok()) exit_status = Fail(closed.error());
   }
   if (shipper != nullptr) {
-    ShipLosses(pipeline.counters(), *shipper);
+    losses.Finish(pipeline.counters(), *shipper, live);
     const int shipped = FinishShipping(*shipper);
     if (shipped == kExitFailed || exit_status == kExitDone) exit_status = shipped;
   }
@@ -520,6 +621,16 @@ int Main(int argc, char** argv) {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {
     return app.exit(e) == 0 ? kExitDone : kExitUsage;
+  }
+  if (const std::string problem = DevicesProblem(arguments.devices); !problem.empty()) {
+    return WrongUsage(problem);
+  }
+  if (const Result<std::vector<PortRange>> ports = ParsePortRanges(arguments.ports); !ports.ok()) {
+    return WrongUsage("--ports: " + ports.error());
+  }
+  arguments.filter_given = app.count("-f") != 0;
+  for (const std::string& device : arguments.devices) {
+    arguments.device += (arguments.device.empty() ? "" : ",") + device;
   }
   if (!arguments.wait.empty()) {
     arguments.wait_ns = ParseDuration(arguments.wait);

@@ -26,6 +26,7 @@ ROOMS = {
     "agent/grpc": ["agent/http2/stream_events.h", SCHEMA],
     "agent/ship": ["agent/grpc/call_events.h", SCHEMA],
     "agent/restraint": [],
+    "agent/focus": ["agent/packet/segment.h", "agent/capture/packet_source.h"],
     "agent": ["agent/"],  # the wiring: pipeline and main
     "collector/store": ["collector/correlate/report_model.h", "collector/correlate/correlator.h"],
     "collector/receive": ["collector/store/"],
@@ -65,7 +66,7 @@ THIRD_PARTY = [
     (r"CLI/", ["agent/*.cc", "collector/cli/", "collector/*.cc"]),
 ]
 
-PURE = ["agent/packet", "agent/tcp", "agent/http2", "agent/grpc", "agent/restraint", "collector/correlate"]
+PURE = ["agent/packet", "agent/tcp", "agent/http2", "agent/grpc", "agent/restraint", "agent/focus", "collector/correlate"]
 IMPURE_HEADERS = re.compile(
     r"^(thread|mutex|shared_mutex|condition_variable|future|atomic|semaphore|latch|barrier|stop_token|chrono|"
     r"ctime|time\.h|sys/time\.h|iostream|fstream|filesystem|unistd\.h|fcntl\.h|sys/socket\.h|netinet/.*|"
