@@ -10,9 +10,32 @@ namespace keytrail {
 
 namespace {
 
+constexpr size_t kLevelWidth = 9;
+constexpr size_t kNameWidth = 13;
+constexpr size_t kMargin = kLevelWidth + kNameWidth;
+// Words are broken there; a command never is.
+constexpr size_t kWordsWidth = 90;
+
 std::string Padded(std::string text, size_t width) {
   text.resize(std::max(width, text.size()), ' ');
   return text;
+}
+
+// Behind a margin, with "fix: " before the first line.
+std::string Lines(const std::string& text, size_t width, const std::string& head) {
+  const std::string margin(kMargin, ' ');
+  const std::string below(head.size(), ' ');
+  std::string lines;
+  for (size_t at = 0; at < text.size();) {
+    size_t end = text.size();
+    if (end - at > width) {
+      end = text.rfind(' ', at + width);
+      if (end == std::string::npos || end <= at) end = std::min(text.find(' ', at), text.size());
+    }
+    lines += margin + (lines.empty() ? head : below) + text.substr(at, end - at) + "\n";
+    at = end + 1;
+  }
+  return lines;
 }
 
 std::string CountOf(size_t n, const std::string& one) {
@@ -45,19 +68,16 @@ void CheckList::Add(const Check& check) {
   const std::string fix = PlainText(check.fix);
   std::string text;
   if (json_) {
-    nlohmann::ordered_json line = {{"kind", "check"},
-                                   {"check", check.name},
-                                   {"level", CheckLevelName(check.level)},
-                                   {"found", found}};
+    nlohmann::ordered_json line = {
+        {"kind", "check"}, {"check", check.name}, {"level", CheckLevelName(check.level)}, {"found", found}};
     if (!command.empty()) line["command"] = command;
     if (!fix.empty()) line["fix"] = fix;
     text = line.dump() + "\n";
   } else {
     const std::string level = check.level == CheckLevel::kNotChecked ? "-" : CheckLevelName(check.level);
-    text = Padded(level, 9) + Padded(check.name, 12) + found + "\n";
-    const std::string margin(21, ' ');
-    if (!command.empty()) text += margin + "fix: " + command + "\n";
-    if (!fix.empty()) text += margin + (command.empty() ? "fix: " : "     ") + fix + "\n";
+    text = Padded(level, kLevelWidth) + Padded(check.name, kNameWidth) + found + "\n";
+    if (!command.empty()) text += std::string(kMargin, ' ') + "fix: " + command + "\n";
+    text += Lines(fix, kWordsWidth, command.empty() ? "fix: " : "     ");
   }
   written_ = std::fputs(text.c_str(), out_) >= 0 && std::fflush(out_) == 0 && written_;
 }
@@ -84,8 +104,7 @@ int CheckList::Finish() {
 }
 
 std::string ShellWord(const std::string& word) {
-  constexpr const char* kPlain =
-      "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./:,=+@%";
+  constexpr const char* kPlain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./:,=+@%";
   if (!word.empty() && word.find_first_not_of(kPlain) == std::string::npos) return word;
   std::string quoted = "'";
   for (const char c : word) {

@@ -1,7 +1,7 @@
 // CheckList: what `doctor` looked at, what it found, and how to mend it; as text for people or JSON lines.
 //
-// A check is printed when it is added, so that somebody who waits sees how far it is. Texts of strangers (names,
-// paths, the words of another host) are made plain on the way out. One thread.
+// A check is printed when it is added, so that somebody who waits sees how far it is. Texts of strangers
+// (names, paths, the words of another host) are made plain on the way out. One thread.
 #pragma once
 
 #include <cstdio>

@@ -1,6 +1,7 @@
 // What libpcap says of a device before an agent captures on it: for `--doctor`.
 //
-// A device is opened for a moment with a small ring; nothing of it is changed and nothing is read. One thread.
+// A device is opened for a moment with a small ring; nothing of it is changed and nothing is read. One
+// thread.
 #pragma once
 
 #include <string>

@@ -1,5 +1,5 @@
-// The checks of the doctor, in the order in which doctor.cc makes them. Inside this room only; each says what it
-// looked at through the list.
+// The checks of the doctor, in the order in which doctor.cc makes them. Inside this room only; each says what
+// it looked at through the list.
 #pragma once
 
 #include <optional>
@@ -31,7 +31,8 @@ bool CheckDevices(const DoctorOptions& options, CheckList& list);
 // "ring": the agent's own, open afterwards; null: it cannot be had.
 std::unique_ptr<PacketSource> CheckRing(const DoctorOptions& options, CheckList& list);
 
-// key_checks.cc: "keys", "redaction", "schema". The keys if they are good, or nothing if there are none to be.
+// key_checks.cc: "keys", "redaction", "schema". The keys if they are good, or nothing if there are none to
+// be.
 struct KeysLook {
   bool good = true;
   std::optional<AgentKeys> keys;

@@ -48,41 +48,63 @@ bool CheckDevice(const std::string& device, const std::string& filter, const std
                  CheckList& list) {
   const Interface* interface = Find(all, device);
   if (interface == nullptr && device != kAny) {
-    list.Add({"device", CheckLevel::kFault, "there is no device '" + device + "' here", {},
+    list.Add({"device",
+              CheckLevel::kFault,
+              "there is no device '" + device + "' here",
+              {},
               "start it with -i and one of these: " + Names(all) + "; or with -i any"});
     return false;
   }
   if (interface != nullptr && !interface->up) {
-    list.Add({"device", CheckLevel::kFault, device + " is down", "ip link set dev " + ShellWord(device) + " up", {}});
+    list.Add({"device",
+              CheckLevel::kFault,
+              device + " is down",
+              "ip link set dev " + ShellWord(device) + " up",
+              {}});
     return false;
   }
   const DeviceLook look = LookAtDevice(device, filter);
   if (!look.filter_problem.empty()) {
-    list.Add({"filter", CheckLevel::kFault, look.filter_problem, {},
+    list.Add({"filter",
+              CheckLevel::kFault,
+              look.filter_problem,
+              {},
               "write it as pcap-filter(7) says, such as -f 'tcp port 2379 or tcp port 20160'"});
   }
   if (look.trouble == DeviceLook::Trouble::kNoRights) {
     if (list.fine("privileges")) {
-      list.Add({"privileges", CheckLevel::kFault, device + ": " + look.reason, {},
-                "a sandbox (seccomp, AppArmor, RestrictAddressFamilies= of a unit) forbids packet sockets: allow "
-                "AF_PACKET to it"});
+      list.Add(
+          {"privileges",
+           CheckLevel::kFault,
+           device + ": " + look.reason,
+           {},
+           "a sandbox (seccomp, AppArmor, RestrictAddressFamilies= of a unit) forbids packet sockets: allow "
+           "AF_PACKET to it"});
     }
     list.NotChecked("device", device + " cannot be opened without CAP_NET_RAW");
     return false;
   }
   if (look.trouble != DeviceLook::Trouble::kNone) {
-    list.Add({"device", CheckLevel::kFault, device + " cannot be captured on: " + look.reason, {},
+    list.Add({"device",
+              CheckLevel::kFault,
+              device + " cannot be captured on: " + look.reason,
+              {},
               "start it with -i and another of these: " + Names(all)});
     return false;
   }
   if (!IsDecoded(look.link_type)) {
-    list.Add({"device", CheckLevel::kFault,
-              device + " has packets of the kind " + look.link_name + ", which the agent does not decode", {},
+    list.Add({"device",
+              CheckLevel::kFault,
+              device + " has packets of the kind " + look.link_name + ", which the agent does not decode",
+              {},
               "start it with -i and the device below or above it: " + Names(all)});
     return false;
   }
   if (interface != nullptr && !interface->running) {
-    list.Add({"device", CheckLevel::kWarning, device + " is up, but has no carrier: nothing comes in over it", {},
+    list.Add({"device",
+              CheckLevel::kWarning,
+              device + " is up, but has no carrier: nothing comes in over it",
+              {},
               "look at its cable, its switch, or the other end of the pair (ip link show)"});
     return look.filter_problem.empty();
   }
@@ -109,21 +131,25 @@ void CheckOffload(const Interface& interface, CheckList& list) {
     if (bytes > snap) sizes += std::string(" ") + name + " 65536";
   }
   if (!sizes.empty()) {
-    list.Add({"offload", CheckLevel::kWarning,
+    list.Add({"offload",
+              CheckLevel::kWarning,
               interface.name + " may join segments to " + std::to_string(largest) +
-                  " bytes (BIG TCP); a capture keeps " + std::to_string(snap) + " of each, the rest would be a gap",
-              "ip link set dev " + ShellWord(interface.name) + sizes, {}});
+                  " bytes (BIG TCP); a capture keeps " + std::to_string(snap) +
+                  " of each, the rest would be a gap",
+              "ip link set dev " + ShellWord(interface.name) + sizes,
+              {}});
     return;
   }
   const Offload offload = OffloadOf(interface.name);
-  const std::string words = OnOff("GRO", offload.gro) + OnOff("LRO", offload.lro) + OnOff("TSO", offload.tso) +
-                            OnOff("GSO", offload.gso);
+  const std::string words = OnOff("GRO", offload.gro) + OnOff("LRO", offload.lro) +
+                            OnOff("TSO", offload.tso) + OnOff("GSO", offload.gso);
   list.Ok("offload", interface.name + ": " + words + "joined segments of " +
-                         (largest == 0 ? "64 KiB" : SizeText(largest)) + " at most fit the snapshot length of " +
-                         SizeText(snap));
+                         (largest == 0 ? "64 KiB" : SizeText(largest)) +
+                         " at most fit the snapshot length of " + SizeText(snap));
 }
 
-// Bytes of rings that are mapped into this process: libpcap takes a smaller one in silence when memory is short.
+// Bytes of rings that are mapped into this process: libpcap takes a smaller one in silence when memory is
+// short.
 uint64_t MappedRings() {
   std::ifstream maps("/proc/self/maps");
   uint64_t bytes = 0;
@@ -157,16 +183,22 @@ bool CheckDevices(const DoctorOptions& options, CheckList& list) {
 std::unique_ptr<PacketSource> CheckRing(const DoctorOptions& options, CheckList& list) {
   Result<std::unique_ptr<PacketSource>> source = options.open();
   if (!source) {
-    list.Add({"ring", CheckLevel::kFault, "the capture does not begin: " + source.error(), {},
-              "free memory, or raise the limits of this session (ulimit -v, LimitAS= of a unit): the ring wants " +
-                  SizeText(options.ring_bytes)});
+    list.Add(
+        {"ring",
+         CheckLevel::kFault,
+         "the capture does not begin: " + source.error(),
+         {},
+         "free memory, or raise the limits of this session (ulimit -v, LimitAS= of a unit): the ring wants " +
+             SizeText(options.ring_bytes)});
     return nullptr;
   }
   const uint64_t mapped = MappedRings();
   if (mapped != 0 && mapped < options.ring_bytes / 2) {
-    list.Add({"ring", CheckLevel::kWarning,
-              "the kernel gave a ring of " + SizeText(mapped) + " instead of " + SizeText(options.ring_bytes) +
-                  ": bursts will be dropped sooner", {},
+    list.Add({"ring",
+              CheckLevel::kWarning,
+              "the kernel gave a ring of " + SizeText(mapped) + " instead of " +
+                  SizeText(options.ring_bytes) + ": bursts will be dropped sooner",
+              {},
               "free memory on the host, and start the agent again"});
   } else {
     list.Ok("ring", mapped == 0 ? "the capture begins (no ring is mapped, packets are copied)"

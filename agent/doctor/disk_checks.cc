@@ -85,39 +85,50 @@ void CheckRoom(const DoctorOptions& options, const std::string& folder, uint64_t
   }
   if (available + used >= options.spool_bytes) return;
   const uint64_t fits = std::max<uint64_t>((available + used) / 10 * 9 >> 20, limits::kMinSpoolBytes >> 20);
-  list.Add({"spool", CheckLevel::kWarning,
-            where + " may grow to " + SizeText(options.spool_bytes) + ", and its disk has " + SizeText(available) +
-                " left" + (used != 0 ? " beside the " + SizeText(used) + " in it" : ""),
-            {}, "start it with --spool-bytes " + std::to_string(fits) + "MiB, or " + look});
+  list.Add({"spool",
+            CheckLevel::kWarning,
+            where + " may grow to " + SizeText(options.spool_bytes) + ", and its disk has " +
+                SizeText(available) + " left" + (used != 0 ? " beside the " + SizeText(used) + " in it" : ""),
+            {},
+            "start it with --spool-bytes " + std::to_string(fits) + "MiB, or " + look});
 }
 
-void CheckContents(const DoctorOptions& options, const SpoolLook& look, const Redaction& redaction, CheckList& list) {
+void CheckContents(const DoctorOptions& options, const SpoolLook& look, const Redaction& redaction,
+                   CheckList& list) {
   const std::string where = "--spool '" + options.spool + "'";
   if (look.held) {
-    list.Add(Fault(where + " is used by another agent" +
-                       (look.holder.empty() ? "" : " (process " + look.holder + ")"),
-                   look.holder.empty() ? "" : "kill " + look.holder,
-                   "if that one is not wanted (systemctl stop keytrail-agent for a service); else give each agent a "
-                   "folder of its own"));
+    list.Add(Fault(
+        where + " is used by another agent" + (look.holder.empty() ? "" : " (process " + look.holder + ")"),
+        look.holder.empty() ? "" : "kill " + look.holder,
+        "if that one is not wanted (systemctl stop keytrail-agent for a service); else give each agent a "
+        "folder of its own"));
   }
   for (const Redaction& before : look.redactions) {
     if (before.mode == Redaction::Mode::kUnknown || before == redaction) continue;
-    list.Add(Fault(where + " has records of an agent with --redact " + RedactionText(before) + ", this one has --redact " +
-                       RedactionText(redaction) + ": it will not begin",
-                   {}, "ship them first: the same options with --drain, without -i and --redact; or give another folder"));
+    list.Add(Fault(
+        where + " has records of an agent with --redact " + RedactionText(before) +
+            ", this one has --redact " + RedactionText(redaction) + ": it will not begin",
+        {},
+        "ship them first: the same options with --drain, without -i and --redact; or give another folder"));
     break;
   }
   if (look.damaged != 0) {
-    list.Add({"spool", CheckLevel::kWarning,
-              where + ": " + std::to_string(look.damaged) + " of " + std::to_string(look.batches + look.damaged) +
-                  " batches are damaged on the disk",
-              {}, "the agent passes over them and tells the loss; look for errors of the disk (dmesg, smartctl), and give "
+    list.Add({"spool",
+              CheckLevel::kWarning,
+              where + ": " + std::to_string(look.damaged) + " of " +
+                  std::to_string(look.batches + look.damaged) + " batches are damaged on the disk",
+              {},
+              "the agent passes over them and tells the loss; look for errors of the disk (dmesg, smartctl), "
+              "and give "
               "a folder on another"});
   }
   if (look.newer != 0) {
-    list.Add({"spool", CheckLevel::kWarning,
-              where + " has " + std::to_string(look.newer) + " segments of a later version, which this one leaves as they are",
-              {}, "ship them with the version that wrote them: keytrail-agent --drain"});
+    list.Add({"spool",
+              CheckLevel::kWarning,
+              where + " has " + std::to_string(look.newer) +
+                  " segments of a later version, which this one leaves as they are",
+              {},
+              "ship them with the version that wrote them: keytrail-agent --drain"});
   }
 }
 
@@ -135,7 +146,8 @@ void CheckSpoolPlace(const DoctorOptions& options, const Account& account, Check
                  "install -d -m 700 -o " + ShellWord(account.name) + " " + ShellWord(options.spool), {}));
 }
 
-void CheckSpool(const DoctorOptions& options, const Account& account, const Redaction& redaction, CheckList& list) {
+void CheckSpool(const DoctorOptions& options, const Account& account, const Redaction& redaction,
+                CheckList& list) {
   if (options.spool.empty() || !list.fine("spool")) return;
   const std::string where = "--spool '" + options.spool + "'";
   const std::string folder = Existing(options.spool);
@@ -147,8 +159,8 @@ void CheckSpool(const DoctorOptions& options, const Account& account, const Reda
       return list.Add(Fault(where + " is no folder", {}, "choose another name"));
     }
     if (about.st_uid != account.uid) {
-      return list.Add(Fault(where + " belongs to user " + std::to_string(about.st_uid) + ", not to '" + account.name +
-                                "', as whom the agent goes on",
+      return list.Add(Fault(where + " belongs to user " + std::to_string(about.st_uid) + ", not to '" +
+                                account.name + "', as whom the agent goes on",
                             "chown -R " + ShellWord(account.name) + " " + ShellWord(options.spool), {}));
     }
     if ((about.st_mode & 077) != 0) {
@@ -156,9 +168,10 @@ void CheckSpool(const DoctorOptions& options, const Account& account, const Reda
     }
     if (DiskRefuses(options.spool, folder, list)) return;
     if (faccessat(AT_FDCWD, options.spool.c_str(), W_OK | X_OK, AT_EACCESS) != 0) {
-      return list.Add(Fault(where + " cannot be written by '" + account.name + "': " + std::strerror(errno), {},
-                            "the folders above it must let that user through (namei -l " + ShellWord(options.spool) +
-                                " shows them)"));
+      return list.Add(Fault(where + " cannot be written by '" + account.name + "': " + std::strerror(errno),
+                            {},
+                            "the folders above it must let that user through (namei -l " +
+                                ShellWord(options.spool) + " shows them)"));
     }
     const Result<SpoolLook> look = LookAtSpool(options.spool, SteadyNs() + kReadingNs);
     if (!look) return list.Add(Fault(look.error(), {}, "choose another folder"));
@@ -175,13 +188,16 @@ void CheckSpool(const DoctorOptions& options, const Account& account, const Reda
 
 void CheckWriteFile(const DoctorOptions& options, CheckList& list) {
   if (options.write_file.empty()) return;
-  const std::string target = access(options.write_file.c_str(), F_OK) == 0 ? options.write_file
-                                                                          : ParentOf(options.write_file);
+  const std::string target =
+      access(options.write_file.c_str(), F_OK) == 0 ? options.write_file : ParentOf(options.write_file);
   if (faccessat(AT_FDCWD, target.c_str(), W_OK, AT_EACCESS) == 0) {
     return list.Ok("write_file", "-w '" + options.write_file + "' can be written");
   }
-  list.Add({"write_file", CheckLevel::kFault, "-w '" + options.write_file + "': '" + target + "': " + std::strerror(errno),
-            {}, "choose a folder that the user that starts the agent may write"});
+  list.Add({"write_file",
+            CheckLevel::kFault,
+            "-w '" + options.write_file + "': '" + target + "': " + std::strerror(errno),
+            {},
+            "choose a folder that the user that starts the agent may write"});
 }
 
 }  // namespace keytrail

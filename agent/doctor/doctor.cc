@@ -13,7 +13,10 @@ bool GiveUpRights(const Account& account, CheckList& list) {
   // The spool's folder is looked at by itself: nothing may be made here.
   const Result<Confined> confined = Confine(account, {});
   if (!confined) {
-    list.Add({"confinement", CheckLevel::kFault, confined.error(), {},
+    list.Add({"confinement",
+              CheckLevel::kFault,
+              confined.error(),
+              {},
               "start it as the account it should have, or give it the capabilities that are named"});
     return false;
   }

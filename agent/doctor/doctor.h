@@ -1,9 +1,9 @@
 // The doctor: everything that an agent with these options needs of its host, looked at one by one.
 //
-// `keytrail-agent --doctor` calls it where an agent would run, as the user that would start it. It opens what the
-// agent opens, in the agent's order, gives up the same rights, looks at live traffic for a while, and changes
-// nothing: no file is written, nothing is sent but a heartbeat that no collector keeps. Bounded in time: the look,
-// and some 15 s for a collector that does not answer.
+// `keytrail-agent --doctor` calls it where an agent would run, as the user that would start it. It opens what
+// the agent opens, in the agent's order, gives up the same rights, looks at live traffic for a while, and
+// changes nothing: no file is written, nothing is sent but a heartbeat that no collector keeps. Bounded in
+// time: the look, and some 15 s for a collector that does not answer.
 //
 // To be called while there is one thread; the process has given up its rights afterwards.
 #pragma once

@@ -28,7 +28,8 @@ constexpr int kSetUid = 7;
 constexpr int kSetPcap = 8;
 constexpr int kNetRaw = 13;
 
-// An agent beside its ring: connections, streams and batches of a busy host (tests/e2e/test_memory.py has more).
+// An agent beside its ring: connections, streams and batches of a busy host (tests/e2e/test_memory.py has
+// more).
 constexpr uint64_t kWorkingBytes = 256u << 20;
 // A clock that is worse than this moves statements of one host past those of another.
 constexpr long kLargeErrorUs = 100'000;
@@ -63,17 +64,20 @@ void ToldNoNetRaw(const std::string& status, CheckList& list) {
   const std::string program = OwnProgram();
   const uint64_t bounding = StatusField(status, "CapBnd").value_or(~uint64_t{0});
   const bool frozen = StatusField(status, "NoNewPrivs").value_or(0) != 0;
-  check.found = "this process has no CAP_NET_RAW (user " + std::to_string(geteuid()) + "), so it cannot capture";
+  check.found =
+      "this process has no CAP_NET_RAW (user " + std::to_string(geteuid()) + "), so it cannot capture";
   if (!Has(bounding, kNetRaw)) {
     check.found += ", and may not get it: it is not in the bounding set";
-    check.fix = geteuid() == 0 ? "whoever starts this container or unit must leave it: docker run --cap-add NET_RAW, "
-                                 "securityContext.capabilities.add: [NET_RAW] in Kubernetes, "
-                                 "CapabilityBoundingSet=CAP_NET_RAW in a unit"
-                               : "in the unit or container that starts it: CAP_NET_RAW in the bounding set "
-                                 "(CapabilityBoundingSet=, --cap-add NET_RAW)";
+    check.fix = geteuid() == 0
+                    ? "whoever starts this container or unit must leave it: docker run --cap-add NET_RAW, "
+                      "securityContext.capabilities.add: [NET_RAW] in Kubernetes, "
+                      "CapabilityBoundingSet=CAP_NET_RAW in a unit"
+                    : "in the unit or container that starts it: CAP_NET_RAW in the bounding set "
+                      "(CapabilityBoundingSet=, --cap-add NET_RAW)";
   } else if (FileHasNetRaw(program)) {
-    check.found += frozen ? "; its file has the capability, which NoNewPrivileges makes void"
-                          : "; its file has the capability, which the mount of its folder makes void (nosuid)";
+    check.found += frozen
+                       ? "; its file has the capability, which NoNewPrivileges makes void"
+                       : "; its file has the capability, which the mount of its folder makes void (nosuid)";
     check.fix = "start it as root, or with AmbientCapabilities=CAP_NET_RAW in a unit";
   } else {
     check.command = "setcap cap_net_raw+ep " + ShellWord(program);
@@ -87,7 +91,8 @@ uint64_t MeminfoKib(const std::string& text, const std::string& field) {
   return at == std::string::npos ? 0 : std::strtoull(text.c_str() + at + field.size() + 1, nullptr, 10);
 }
 
-// What the own cgroup leaves: both kinds of hierarchy, as they are mounted as a rule. Nothing: no limit, or not known.
+// What the own cgroup leaves: both kinds of hierarchy, as they are mounted as a rule. Nothing: no limit, or
+// not known.
 std::optional<uint64_t> CgroupLeaves() {
   std::istringstream lines(ReadText("/proc/self/cgroup"));
   for (std::string line; std::getline(lines, line);) {
@@ -97,7 +102,8 @@ std::optional<uint64_t> CgroupLeaves() {
     const std::string controllers = line.substr(first + 1, second - first - 1);
     const bool v2 = controllers.empty();
     if (!v2 && controllers != "memory") continue;
-    const std::string folder = (v2 ? "/sys/fs/cgroup" : "/sys/fs/cgroup/memory") + line.substr(second + 1) + "/";
+    const std::string folder =
+        (v2 ? "/sys/fs/cgroup" : "/sys/fs/cgroup/memory") + line.substr(second + 1) + "/";
     const std::string limit = ReadText(folder + (v2 ? "memory.max" : "memory.limit_in_bytes"));
     const std::string used = ReadText(folder + (v2 ? "memory.current" : "memory.usage_in_bytes"));
     if (limit.empty() || used.empty() || limit[0] == 'm') continue;
@@ -111,22 +117,31 @@ std::optional<uint64_t> CgroupLeaves() {
 void CheckLimits(const DoctorOptions& options, CheckList& list) {
   rlimit time{};
   if (getrlimit(RLIMIT_CPU, &time) == 0 && time.rlim_cur != RLIM_INFINITY) {
-    list.Add({"limits", CheckLevel::kWarning,
-              "the kernel ends the agent after " + std::to_string(time.rlim_cur) + " s of CPU time (ulimit -t)", {},
-              "start it from a session without that limit (LimitCPU=infinity in a unit, ulimit -t unlimited), or let "
-              "it read less: --cpu-limit PERCENT"});
+    list.Add(
+        {"limits",
+         CheckLevel::kWarning,
+         "the kernel ends the agent after " + std::to_string(time.rlim_cur) + " s of CPU time (ulimit -t)",
+         {},
+         "start it from a session without that limit (LimitCPU=infinity in a unit, ulimit -t unlimited), or "
+         "let "
+         "it read less: --cpu-limit PERCENT"});
   }
   rlimit space{};
   const uint64_t wanted = options.ring_bytes + 4 * kWorkingBytes;
   if (getrlimit(RLIMIT_AS, &space) == 0 && space.rlim_cur != RLIM_INFINITY && space.rlim_cur < wanted) {
-    list.Add({"limits", CheckLevel::kWarning,
-              "its address space is bounded to " + SizeText(space.rlim_cur) + " (ulimit -v)", {},
-              "start it from a session without that limit (LimitAS=infinity in a unit, ulimit -v unlimited)"});
+    list.Add(
+        {"limits",
+         CheckLevel::kWarning,
+         "its address space is bounded to " + SizeText(space.rlim_cur) + " (ulimit -v)",
+         {},
+         "start it from a session without that limit (LimitAS=infinity in a unit, ulimit -v unlimited)"});
   }
   rlimit files{};
   if (getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur < 64) {
-    list.Add({"limits", CheckLevel::kWarning,
-              "it may have " + std::to_string(files.rlim_cur) + " files open (ulimit -n); it has about 30", {},
+    list.Add({"limits",
+              CheckLevel::kWarning,
+              "it may have " + std::to_string(files.rlim_cur) + " files open (ulimit -n); it has about 30",
+              {},
               "start it from a session with more (LimitNOFILE=1024 in a unit, ulimit -n 1024)"});
   }
   if (list.fine("limits")) list.Ok("limits", "no limit of CPU time, address space or files is in the way");
@@ -163,7 +178,8 @@ std::string OwnProgram() {
 }
 
 std::string SizeText(uint64_t bytes) {
-  const std::pair<uint64_t, const char*> units[] = {{uint64_t{1} << 30, "GiB"}, {1u << 20, "MiB"}, {1u << 10, "KiB"}};
+  const std::pair<uint64_t, const char*> units[] = {
+      {uint64_t{1} << 30, "GiB"}, {1u << 20, "MiB"}, {1u << 10, "KiB"}};
   for (const auto& [unit, name] : units) {
     if (bytes < unit) continue;
     char text[32];
@@ -181,22 +197,31 @@ std::optional<Account> CheckPrivileges(const DoctorOptions& options, CheckList& 
   if (!Has(effective, kNetRaw)) ToldNoNetRaw(status, list);
   const Result<Account> account = AccountToBecome(options.user);
   if (!account) {
-    list.Add({"privileges", CheckLevel::kFault, account.error(), {},
-              geteuid() == 0 ? "name an account of this host with --user; useradd --system --user-group keytrail makes "
-                               "the one that is taken by itself"
-                             : "start it as root, or without --user"});
+    list.Add({"privileges",
+              CheckLevel::kFault,
+              account.error(),
+              {},
+              geteuid() == 0
+                  ? "name an account of this host with --user; useradd --system --user-group keytrail makes "
+                    "the one that is taken by itself"
+                  : "start it as root, or without --user"});
     return std::nullopt;
   }
   const bool changes = account->uid != geteuid();
-  for (const auto& [which, name] : {std::pair{kSetUid, "CAP_SETUID"}, {kSetGid, "CAP_SETGID"}, {kSetPcap, "CAP_SETPCAP"}}) {
+  for (const auto& [which, name] :
+       {std::pair{kSetUid, "CAP_SETUID"}, {kSetGid, "CAP_SETGID"}, {kSetPcap, "CAP_SETPCAP"}}) {
     if (!changes || Has(effective, which)) continue;
-    list.Add({"privileges", CheckLevel::kFault,
-              std::string("root has no ") + name + " here, so it cannot become '" + account->name + "'", {},
-              "leave it this capability (docker run --cap-add, CapabilityBoundingSet= of a unit), or start it with "
+    list.Add({"privileges",
+              CheckLevel::kFault,
+              std::string("root has no ") + name + " here, so it cannot become '" + account->name + "'",
+              {},
+              "leave it this capability (docker run --cap-add, CapabilityBoundingSet= of a unit), or start "
+              "it with "
               "--user root, which stays root without its capabilities"});
   }
   if (list.fine("privileges")) {
-    list.Ok("privileges", "CAP_NET_RAW is effective; once the device is open it goes on as '" + account->name + "'");
+    list.Ok("privileges",
+            "CAP_NET_RAW is effective; once the device is open it goes on as '" + account->name + "'");
   }
   return *account;
 }
@@ -213,11 +238,15 @@ void CheckMemory(const DoctorOptions& options, CheckList& list) {
   if (left == 0) {
     list.NotChecked("memory", "neither /proc/meminfo nor the cgroup says what is free");
   } else if (left < wanted) {
-    list.Add({"memory", CheckLevel::kWarning,
+    list.Add({"memory",
+              CheckLevel::kWarning,
               whose + SizeText(left) + " of memory; the ring takes " + SizeText(options.ring_bytes) +
-                  ", a busy agent up to " + SizeText(kWorkingBytes) + " more", {},
-              "free memory or raise the limit (MemoryMax= of the unit, limits.memory in Kubernetes), or let it read "
-              "less: --memory-limit " + std::to_string((left / 2) >> 20) + "MiB"});
+                  ", a busy agent up to " + SizeText(kWorkingBytes) + " more",
+              {},
+              "free memory or raise the limit (MemoryMax= of the unit, limits.memory in Kubernetes), or let "
+              "it read "
+              "less: --memory-limit " +
+                  std::to_string((left / 2) >> 20) + "MiB"});
   } else {
     list.Ok("memory", whose + SizeText(left) + " free; " + SizeText(wanted) + " are enough");
   }
@@ -233,11 +262,12 @@ void CheckClock(CheckList& list) {
   std::snprintf(error, sizeof error, "%.3f ms", static_cast<double>(now.maxerror) / 1000);
   constexpr const char* kCommand = "timedatectl set-ntp true";
   constexpr const char* kWords =
-      "or another time service (chronyd); in a container on its host. Verdicts compare the clocks of hosts: what the "
+      "or another time service (chronyd); in a container on its host. Verdicts compare the clocks of hosts: "
+      "what the "
       "traffic itself says of them is used, and a clock that runs away makes verdicts inferred or withheld";
   if (!synchronised) {
-    list.Add({"clock", CheckLevel::kWarning, "the kernel says that nothing keeps this clock right (unsynchronised)",
-              kCommand, kWords});
+    list.Add({"clock", CheckLevel::kWarning,
+              "the kernel says that nothing keeps this clock right (unsynchronised)", kCommand, kWords});
   } else if (now.maxerror > kLargeErrorUs) {
     list.Add({"clock", CheckLevel::kWarning,
               std::string("the clock is kept right, but may be wrong by ") + error, kCommand, kWords});
@@ -252,7 +282,8 @@ void CheckOtherAgents(const DoctorOptions& options, CheckList& list) {
   const std::string own_network = Network("self");
   while (const dirent* entry = readdir(processes.get())) {
     const std::string process = entry->d_name;
-    if (process.find_first_not_of("0123456789") != std::string::npos || process == std::to_string(getpid())) continue;
+    if (process.find_first_not_of("0123456789") != std::string::npos || process == std::to_string(getpid()))
+      continue;
     if (!ReadText("/proc/" + process + "/comm").starts_with("keytrail-agent")) continue;
     const std::string network = Network(process);
     // One that another user runs hides it: then the name of the device decides.

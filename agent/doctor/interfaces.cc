@@ -56,7 +56,8 @@ void TakeAttribute(const rtattr* attribute, Interface& found) {
       rtnl_link_stats64 stats{};
       std::memcpy(&stats, RTA_DATA(attribute), std::min(sizeof stats, size_t{RTA_PAYLOAD(attribute)}));
       found.packets = stats.rx_packets + stats.tx_packets;
-      // rx_dropped is left out: it counts what no protocol of the host wanted, which a capture sees all the same.
+      // rx_dropped is left out: it counts what no protocol of the host wanted, which a capture sees all the
+      // same.
       found.missed = stats.rx_missed_errors + stats.rx_fifo_errors;
       return;
     }

@@ -1,5 +1,5 @@
-// What the kernel says of network interfaces, by rtnetlink(7): of this process's network namespace, whatever /sys
-// shows. Needs no rights.
+// What the kernel says of network interfaces, by rtnetlink(7): of this process's network namespace, whatever
+// /sys shows. Needs no rights.
 #pragma once
 
 #include <cstdint>
@@ -21,8 +21,8 @@ struct Interface {
   uint32_t gso_max = 0;
   uint32_t gro_ipv4_max = 0;
   uint32_t gso_ipv4_max = 0;
-  uint64_t packets = 0;        // both ways
-  uint64_t missed = 0;         // that the card had no room for
+  uint64_t packets = 0;  // both ways
+  uint64_t missed = 0;   // that the card had no room for
 };
 
 // Error: netlink does not answer.

@@ -21,7 +21,7 @@ Half HalfOf(const std::string& path) {
   std::ifstream in(path);
   std::string line;
   std::getline(in, line);
-  return line == "keytrail-secret-key-1" ? Half::kSecret
+  return line == "keytrail-secret-key-1"   ? Half::kSecret
          : line == "keytrail-public-key-1" ? Half::kPublic
                                            : Half::kNone;
 }
@@ -45,7 +45,8 @@ std::string Sibling(const std::string& path, const std::string& ending) {
   return access(other.c_str(), F_OK) == 0 ? other : "";
 }
 
-// What is wrong with the file itself and how to mend it; nothing: it can be read and trusted, or is told elsewhere.
+// What is wrong with the file itself and how to mend it; nothing: it can be read and trusted, or is told
+// elsewhere.
 bool FileIsWrong(const char* option, const std::string& path, mode_t forbidden, const char* mode,
                  const Check& if_missing, CheckList& list) {
   Check check{if_missing.name, CheckLevel::kFault, std::string(option) + " '" + path + "'", {}, {}};
@@ -53,7 +54,8 @@ bool FileIsWrong(const char* option, const std::string& path, mode_t forbidden, 
   if (stat(path.c_str(), &about) != 0) {
     check.found += std::string(": ") + std::strerror(errno);
     check.command = errno == ENOENT ? if_missing.command : "";
-    check.fix = errno == ENOENT ? if_missing.fix : "let the user that starts the agent into the folders above it";
+    check.fix =
+        errno == ENOENT ? if_missing.fix : "let the user that starts the agent into the folders above it";
   } else if (!S_ISREG(about.st_mode)) {
     check.found += " is no file";
     check.fix = if_missing.fix;
@@ -66,9 +68,11 @@ bool FileIsWrong(const char* option, const std::string& path, mode_t forbidden, 
     const bool written = (about.st_mode & forbidden & 022) != 0;
     check.found += std::string(" can be ") + (written ? "changed" : "read") + " by other users";
     check.command = std::string("chmod ") + mode + " " + ShellWord(path);
-    check.fix = written ? "" : "who has read it can speak as this host: a new key is safer where others log in";
+    check.fix =
+        written ? "" : "who has read it can speak as this host: a new key is safer where others log in";
   } else if (access(path.c_str(), R_OK) != 0) {
-    check.found += std::string(" cannot be read by user ") + std::to_string(geteuid()) + ", which starts the agent";
+    check.found +=
+        std::string(" cannot be read by user ") + std::to_string(geteuid()) + ", which starts the agent";
     check.command = "chown " + std::to_string(geteuid()) + " " + ShellWord(path);
   } else {
     return false;
@@ -90,11 +94,14 @@ bool HalvesAreRight(const DoctorOptions& options, CheckList& list) {
   } else if (own == Half::kPublic) {
     const std::string other = Sibling(options.key_file, ".key");
     check.found = "--key '" + options.key_file + "' is a public key; this agent's secret one is wanted";
-    check.fix = other.empty() ? "give the .key file that keytrail keys new made" : "start it with --key " + ShellWord(other);
+    check.fix = other.empty() ? "give the .key file that keytrail keys new made"
+                              : "start it with --key " + ShellWord(other);
   } else if (server == Half::kSecret) {
     const std::string other = Sibling(options.server_key_file, ".pub");
-    check.found = "--server-key '" + options.server_key_file + "' is a secret key; the collector's public one is wanted";
-    check.fix = other.empty() ? "give the collector's .pub file" : "start it with --server-key " + ShellWord(other);
+    check.found = "--server-key '" + options.server_key_file +
+                  "' is a secret key; the collector's public one is wanted";
+    check.fix =
+        other.empty() ? "give the collector's .pub file" : "start it with --server-key " + ShellWord(other);
   } else {
     return true;
   }
@@ -103,16 +110,21 @@ bool HalvesAreRight(const DoctorOptions& options, CheckList& list) {
 }
 
 void ReadKeys(const DoctorOptions& options, KeysLook& look, CheckList& list) {
-  const Check no_key{"keys", CheckLevel::kFault, {},
-                     "keytrail keys new " + NameOf(options.key_file) + " --dir " + ShellWord(FolderOf(options.key_file)),
-                     "then keytrail keys admit on the collector's host, with the .pub file that this makes"};
-  const Check no_server{"keys", CheckLevel::kFault, {}, {},
+  const Check no_key{
+      "keys",
+      CheckLevel::kFault,
+      {},
+      "keytrail keys new " + NameOf(options.key_file) + " --dir " + ShellWord(FolderOf(options.key_file)),
+      "then keytrail keys admit on the collector's host, with the .pub file that this makes"};
+  const Check no_server{"keys",
+                        CheckLevel::kFault,
+                        {},
+                        {},
                         "copy the collector's .pub file to '" + options.server_key_file + "'"};
   // Before the modes: a public key that everybody may read is told as what it is.
   if (!HalvesAreRight(options, list)) return;
   const bool own_wrong = FileIsWrong("--key", options.key_file, 077, "600", no_key, list);
-  const bool server_wrong =
-      FileIsWrong("--server-key", options.server_key_file, 022, "644", no_server, list);
+  const bool server_wrong = FileIsWrong("--server-key", options.server_key_file, 022, "644", no_server, list);
   if (own_wrong || server_wrong) return;
   const Result<SecretKey> own = ReadSecretKeyFile(options.key_file);
   const Result<PublicKey> server = ReadPublicKeyFile(options.server_key_file);
@@ -154,9 +166,13 @@ KeysLook CheckKeys(const DoctorOptions& options, CheckList& list) {
     look.good = look.keys.has_value();
   }
   if (!options.redact) return look;
-  const Check missing{"redaction", CheckLevel::kFault, {}, {},
-                      "copy it from a host that has it: all hosts need the same secret; keytrail keys secret makes the "
-                      "first one"};
+  const Check missing{
+      "redaction",
+      CheckLevel::kFault,
+      {},
+      {},
+      "copy it from a host that has it: all hosts need the same secret; keytrail keys secret makes the "
+      "first one"};
   if (FileIsWrong("--redact-secret", options.redact_secret, 077, "600", missing, list)) return look;
   const Result<RedactSecret> secret = ReadRedactSecretFile(options.redact_secret);
   if (!secret) {
@@ -172,7 +188,10 @@ KeysLook CheckKeys(const DoctorOptions& options, CheckList& list) {
 void CheckSchema(const DoctorOptions& options, CheckList& list) {
   const Status loaded = options.load_schema();
   if (loaded.ok()) return list.Ok("schema", "the .proto files are understood");
-  list.Add({"schema", CheckLevel::kFault, loaded.error(), {},
+  list.Add({"schema",
+            CheckLevel::kFault,
+            loaded.error(),
+            {},
             "give the kvproto of the cluster's release with --proto, or leave it out: a schema is built in"});
 }
 

@@ -1,4 +1,5 @@
-// Live packets for a while, through the agent's own rooms as far as HTTP/2: what speaks which protocol at which port.
+// Live packets for a while, through the agent's own rooms as far as HTTP/2: what speaks which protocol at
+// which port.
 //
 // The protocol of a connection is what the HTTP/2 room says of it, never a guess by port. One thread.
 #pragma once
@@ -18,9 +19,9 @@ namespace keytrail {
 struct PortLook {
   uint64_t http2 = 0;
   uint64_t tls = 0;
-  uint64_t unread = 0;  // another protocol, or one that did not show itself in time
-  uint64_t requests = 0;             // HTTP/2 requests with a method that was seen
-  std::set<std::string> services;    // "tikvpb.Tikv", of requests
+  uint64_t unread = 0;             // another protocol, or one that did not show itself in time
+  uint64_t requests = 0;           // HTTP/2 requests with a method that was seen
+  std::set<std::string> services;  // "tikvpb.Tikv", of requests
 };
 
 struct TrafficLook {

@@ -104,8 +104,8 @@ Connection ConnectTcp(const std::string& rest) {
   for (const addrinfo* at = found; at != nullptr; at = at->ai_next) {
     made.socket = std::make_unique<Descriptor>(
         socket(at->ai_family, at->ai_socktype | SOCK_CLOEXEC | SOCK_NONBLOCK, at->ai_protocol));
-    made.error = made.socket->get() < 0 ? errno
-                                        : ConnectIn(made.socket->get(), at->ai_addr, at->ai_addrlen, until);
+    made.error =
+        made.socket->get() < 0 ? errno : ConnectIn(made.socket->get(), at->ai_addr, at->ai_addrlen, until);
     if (made.error == 0) break;
   }
   return made;
@@ -145,10 +145,11 @@ CollectorProbe Speak(const std::string& address, const std::optional<AgentKeys>&
   while (dealer.link() == Link::kNothingYet && SteadyNs() < until) dealer.Wait(100, false);
   if (dealer.link() != Link::kUp) {
     probe.detail = dealer.trouble();
-    probe.outcome = dealer.link() == Link::kNotAdmitted      ? Outcome::kNotAdmitted
-                    : dealer.link() == Link::kHandshakeEnded ? (keys ? Outcome::kOtherKey : Outcome::kNoCollector)
-                    : dealer.link() == Link::kAway           ? Outcome::kRefused
-                                                             : Outcome::kSilent;
+    probe.outcome = dealer.link() == Link::kNotAdmitted ? Outcome::kNotAdmitted
+                    : dealer.link() == Link::kHandshakeEnded
+                        ? (keys ? Outcome::kOtherKey : Outcome::kNoCollector)
+                    : dealer.link() == Link::kAway ? Outcome::kRefused
+                                                   : Outcome::kSilent;
     return probe;
   }
   protocol::Envelope heartbeat;

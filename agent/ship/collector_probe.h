@@ -1,8 +1,8 @@
 // Whether a collector would take this agent, found out without becoming one of its agents: for `--doctor`.
 //
-// Resolves, connects, reads the other end's ZMTP greeting (https://rfc.zeromq.org/spec/23), makes the agent's own
-// handshake, and sends a heartbeat. A collector answers that one with "say hello first", which proves that it is one
-// and leaves nothing in its database. One thread; waits a few seconds for each step at most.
+// Resolves, connects, reads the other end's ZMTP greeting (https://rfc.zeromq.org/spec/23), makes the agent's
+// own handshake, and sends a heartbeat. A collector answers that one with "say hello first", which proves
+// that it is one and leaves nothing in its database. One thread; waits a few seconds for each step at most.
 #pragma once
 
 #include <cstdint>
@@ -31,7 +31,7 @@ struct CollectorProbe {
     kVersion,        // another version of the protocol
   };
   Outcome outcome = Outcome::kNoAddress;
-  std::string detail;  // the system's or the collector's words
+  std::string detail;      // the system's or the collector's words
   int64_t connect_ns = 0;  // how long connecting took
 };
 

@@ -16,7 +16,6 @@ namespace keytrail {
 
 namespace {
 
-
 bool MayRecover(int error) {
   for (const int e : {EROFS, EACCES, EPERM, ENOSPC, EDQUOT, EIO, EMFILE, ENFILE, ENOMEM, ESTALE}) {
     if (error == e) return true;

@@ -87,8 +87,8 @@ void LookAtSegment(const std::string& path, uint64_t epoch, SpoolLook& look) {
     }
   }
   look.batches += whole;
-  // A segment that was begun when its agent was killed has no whole header, and nothing behind it. A torn tail is
-  // the same: the agent cuts it off and tells it.
+  // A segment that was begun when its agent was killed has no whole header, and nothing behind it. A torn
+  // tail is the same: the agent cuts it off and tells it.
   if (!header && (whole != 0 || data.size() > kMaxSpoolHeaderBytes)) ++look.damaged;
 }
 
