@@ -16,6 +16,7 @@
 #include <CLI/CLI.hpp>
 
 #include "agent/attention_ticker.h"
+#include "agent/doctor/doctor.h"
 #include "agent/metrics.h"
 #include "agent/pipeline.h"
 #include "agent/self_restraint.h"
@@ -83,6 +84,7 @@ struct AgentArguments {
   bool all = false;
   bool quiet = false;
   bool verbose = false;
+  bool doctor = false;
 };
 
 class NullOutput final : public CallSink {
@@ -254,6 +256,10 @@ void DescribeArguments(CLI::App& app, AgentArguments& arguments) {
          "error (info if not given)")
       ->type_name("LEVEL")
       ->check(CLI::IsMember({"debug", "info", "warn", "error"}));
+  app.add_flag("--doctor", arguments.doctor,
+               "Look at everything that an agent with these options needs of its host, say what is wrong and how\n"
+               "to mend it, and end; changes nothing, ships nothing. --duration: how long live traffic is looked\n"
+               "at (5s). Exit status: 0 all fine; 1 faults; 3 warnings alone");
   auto* quiet = app.add_flag("-q,--quiet", arguments.quiet,
                              "Decode, but print no calls (with --json: the summary alone)");
   app.add_flag("-v,--verbose", arguments.verbose, "Print every counter at the end")->excludes(quiet);
@@ -612,6 +618,31 @@ int RunAgent(const AgentArguments& arguments) {
   return exit_status;
 }
 
+int Doctor(const AgentArguments& arguments) {
+  DoctorOptions options;
+  options.devices = {arguments.device};
+  options.filter = arguments.filter;
+  options.open = [&] { return OpenSource(arguments); };
+  options.load_schema = [&]() -> Status {
+    const Result<std::unique_ptr<Schema>> schema = LoadSchema(arguments);
+    return schema ? Status(Done{}) : Status(Error{schema.error()});
+  };
+  options.ring_bytes = static_cast<uint64_t>(LiveSourceOptions().buffer_bytes);
+  options.collector = arguments.collector;
+  options.key_file = arguments.key_file;
+  options.server_key_file = arguments.server_key_file;
+  options.redact = arguments.redact == "on";
+  options.redact_secret = arguments.redact_secret;
+  options.spool = arguments.spool;
+  options.spool_bytes = arguments.spool_bytes;
+  options.user = arguments.user;
+  options.metrics = arguments.metrics;
+  options.write_file = arguments.write_file;
+  if (arguments.duration_ns != 0) options.look_ns = arguments.duration_ns;
+  options.json = arguments.json;
+  return RunDoctor(options);
+}
+
 int Main(int argc, char** argv) {
   CLI::App app{"keytrail-agent decodes the gRPC calls of TiDB, PD and TiKV out of packets."};
   app.name("keytrail-agent");
@@ -687,6 +718,10 @@ int Main(int argc, char** argv) {
     return WrongUsage(
         "--cpu-limit and --memory-limit are for live captures (-i): a file waits, nothing of it need be left "
         "out");
+  }
+  if (arguments.doctor) {
+    if (arguments.device.empty()) return WrongUsage("--doctor is for live captures: give -i DEV");
+    return Doctor(arguments);
   }
   if (arguments.json && !arguments.collector.empty()) {
     return WrongUsage("--json prints records, --collector ships them: give one of them");

@@ -27,6 +27,8 @@ ROOMS = {
     "agent/ship": ["agent/grpc/call_events.h", SCHEMA],
     "agent/restraint": [],
     "agent/focus": ["agent/packet/segment.h", "agent/capture/packet_source.h"],
+    # Looks at all that an agent uses, with the agent's own rooms.
+    "agent/doctor": ["agent/capture/", "agent/packet/", "agent/tcp/", "agent/http2/", "agent/ship/"],
     "agent": ["agent/"],  # the wiring: pipeline and main
     "collector/store": ["collector/correlate/report_model.h", "collector/correlate/correlator.h"],
     "collector/receive": ["collector/store/"],
@@ -62,7 +64,7 @@ THIRD_PARTY = [
     (r"sodium\.h$", ["common/key_token.cc"]),
     (r"(civetweb\.h|prometheus/.*)$", ["common/operations_port.cc"]),
     (r"(cap-ng\.h|seccomp\.h|linux/landlock\.h)$", ["common/confinement.cc"]),
-    (r"nlohmann/", ["collector/report/", "collector/cli/", "collector/query/audit_log.cc"]),
+    (r"nlohmann/", ["common/check_list.cc", "collector/report/", "collector/cli/", "collector/query/audit_log.cc"]),
     (r"CLI/", ["agent/*.cc", "collector/cli/", "collector/*.cc"]),
 ]
 
