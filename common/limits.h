@@ -272,8 +272,8 @@ inline constexpr size_t kMaxWatchers = 128;
 inline constexpr int kMaxServiceThreads = 512;
 // A request is a statement and its parameters.
 inline constexpr int kMaxServiceRequestBytes = 1 << 20;
-// Each connection costs a descriptor: one that has not said in this time what HTTP/2 and TLS begin with, or that
-// asks nothing for so long, ends. Clients that come back do so by themselves.
+// Each connection costs a descriptor: one that has not said in this time what HTTP/2 and TLS begin with, or
+// that asks nothing for so long, ends. Clients that come back do so by themselves.
 inline constexpr int kMaxQueryHandshakeMs = 10'000;
 inline constexpr int kMaxQueryIdleMs = 60'000;
 // The log of exports: some 60,000 of them; with the one before it, twice as much.
@@ -354,6 +354,16 @@ inline constexpr int64_t kRestraintCalmNs = 5'000'000'000;
 inline constexpr int64_t kRestraintMostCalmNs = 320'000'000'000;
 // Of Tso, etcd and Raft messages that are sampled one in so many is read.
 inline constexpr uint64_t kSampledOneIn = 64;
+
+// fleet ---------------------------------------------------------------------------------------------------
+// Of a topology or an inventory: hundreds of hosts are some 100 KiB.
+inline constexpr size_t kMaxTopologyBytes = 4u << 20;
+// A collector has room for no more (kMaxSessions).
+inline constexpr size_t kMaxFleetHosts = 4096;
+// Of what a command says on stdout, and on stderr: a host answers in lines, and the rest is not for us.
+inline constexpr size_t kMaxCommandOutputBytes = 64u << 10;
+// Commands at a time that --jobs allows: each is a process with a connection.
+inline constexpr int kMaxFleetJobs = 256;
 
 // timeline ------------------------------------------------------------------------------------------------
 // Observations that one timeline looks at (about 400 bytes each); what is beyond is counted as not looked at.
