@@ -68,8 +68,10 @@ struct AgentArguments {
   std::string spool;
   std::string user;
   std::string wait;
+  std::string give_up_after;
   uint64_t spool_bytes = limits::kDefaultSpoolBytes;
   int64_t wait_ns = 0;
+  int64_t give_up_after_ns = 0;
   bool drain = false;
   std::string metrics;
   std::string log_level;
@@ -225,6 +227,11 @@ void DescribeArguments(CLI::App& app, AgentArguments& arguments) {
          "--wait", arguments.wait,
          "How long to wait, at the end, for a collector that stores nothing: 90s, 10m (10s for its first "
          "answer, then 60s)")
+      ->type_name("TIME")
+      ->needs(collector);
+  app.add_option("--give-up-after", arguments.give_up_after,
+                 "End a live capture (-i) when the collector has taken nothing for so long: 90s, 10m. Never "
+                 "if not given")
       ->type_name("TIME")
       ->needs(collector);
   app.add_option("--user", arguments.user,
@@ -471,6 +478,42 @@ int FinishShipping(Shipper& shipper) {
   return kExitIncomplete;
 }
 
+// Whether the collector is there, for a live capture: tells each change once, and says when it has been away
+// for too long. On the decoding thread.
+class CollectorWatch {
+ public:
+  CollectorWatch(Shipper& shipper, int64_t give_up_after_ns)
+      : shipper_(shipper), give_up_after_ns_(give_up_after_ns), taken_at_ns_(SteadyNs()) {}
+
+  void Attend() {
+    const std::string trouble = shipper_.trouble();
+    if (!trouble.empty() && trouble != told_) Tell(LogLevel::kWarn, trouble);
+    if (!trouble.empty()) told_ = trouble;
+    const std::string not_taken = shipper_.not_taken();
+    if (not_taken.empty()) {
+      if (!told_.empty() || !taken_once_) Tell(LogLevel::kInfo, "connected to the collector");
+      taken_once_ = true;
+      told_.clear();
+      taken_at_ns_ = SteadyNs();
+      return;
+    }
+    if (give_up_after_ns_ == 0 || given_up_ || SteadyNs() - taken_at_ns_ < give_up_after_ns_) return;
+    given_up_ = true;
+    Tell(LogLevel::kError, "gives up, as --give-up-after says: for " +
+                               std::to_string((SteadyNs() - taken_at_ns_) / 1'000'000'000) +
+                               " s the collector took nothing; " + not_taken);
+  }
+  bool given_up() const { return given_up_; }
+
+ private:
+  Shipper& shipper_;
+  const int64_t give_up_after_ns_;
+  int64_t taken_at_ns_;
+  std::string told_;
+  bool taken_once_ = false;
+  bool given_up_ = false;
+};
+
 // Everything that needs rights is open: nothing that comes in over the network is read before this.
 Status GiveUpRights(const AgentArguments& arguments) {
   const Result<Account> account = AccountToBecome(arguments.user);
@@ -573,21 +616,20 @@ int RunAgent(const AgentArguments& arguments) {
       },
       [](const std::string& what) { Tell(LogLevel::kWarn, what); });
   std::optional<AttentionTicker> ticker;
+  // A file needs no watch: it waits for the collector, and its end is told.
+  std::optional<CollectorWatch> watch;
+  if (shipper != nullptr && live) watch.emplace(*shipper, arguments.give_up_after_ns);
   if (live || metrics != nullptr) ticker.emplace(pipeline);
   InstallSignalHandlers(pipeline);
   const auto started = std::chrono::steady_clock::now();
-  std::string told;
   LossWatch losses;
   const Status run = pipeline.Run([&] {
     restraint.Attend();
     if (live && shipper != nullptr) losses.Attend(pipeline.counters(), *shipper);
     if (metrics != nullptr) metrics->Attend(pipeline, restraint);
     if (!out.Flush().ok()) pipeline.Interrupt();
-    // A live capture goes on trying; with a file the end of it is told.
-    if (shipper != nullptr && live && shipper->trouble() != told) {
-      told = shipper->trouble();
-      told.empty() ? Tell(LogLevel::kInfo, "connected to the collector") : Tell(LogLevel::kWarn, told);
-    }
+    if (watch) watch->Attend();
+    if (watch && watch->given_up()) pipeline.Interrupt();
     // A quiet device delivers no packet whose time could end the run.
     const std::chrono::nanoseconds passed = std::chrono::steady_clock::now() - started;
     if (arguments.duration_ns != 0 && passed.count() >= arguments.duration_ns) pipeline.Interrupt();
@@ -614,7 +656,7 @@ int RunAgent(const AgentArguments& arguments) {
   if (shipper != nullptr && arguments.verbose) PrintShipping(shipper->stats());
   const Status flushed = out.Flush();
   if (!flushed.ok()) exit_status = Fail(flushed.error());
-  if (exit_status == kExitDone && incomplete) exit_status = kExitIncomplete;
+  if (exit_status == kExitDone && (incomplete || (watch && watch->given_up()))) exit_status = kExitIncomplete;
   return exit_status;
 }
 
@@ -699,6 +741,16 @@ int Main(int argc, char** argv) {
         "--metrics is for captures that go on (-i) and for shipping (--collector); of a file the summary "
         "tells "
         "the same");
+  }
+  if (!arguments.give_up_after.empty()) {
+    arguments.give_up_after_ns = ParseDuration(arguments.give_up_after);
+    if (arguments.give_up_after_ns == 0) {
+      return WrongUsage("--give-up-after '" + arguments.give_up_after +
+                        "' is no time such as 90s, 10m or 2h");
+    }
+    if (arguments.device.empty()) {
+      return WrongUsage("--give-up-after is for live captures (-i); --wait is for files and --drain");
+    }
   }
   if (arguments.drain) {
     if (!arguments.device.empty() || !arguments.file.empty()) {

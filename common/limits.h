@@ -379,6 +379,16 @@ inline constexpr int64_t kRestraintMostCalmNs = 320'000'000'000;
 // Of Tso, etcd and Raft messages that are sampled one in so many is read.
 inline constexpr uint64_t kSampledOneIn = 64;
 
+// fleet ---------------------------------------------------------------------------------------------------
+// Of a topology or an inventory: hundreds of hosts are some 100 KiB.
+inline constexpr size_t kMaxTopologyBytes = 4u << 20;
+// A collector has room for no more (kMaxSessions).
+inline constexpr size_t kMaxFleetHosts = 4096;
+// Of what a command says on stdout, and on stderr: a host answers in lines, and the rest is not for us.
+inline constexpr size_t kMaxCommandOutputBytes = 64u << 10;
+// Commands at a time that --jobs allows: each is a process with a connection.
+inline constexpr int kMaxFleetJobs = 256;
+
 // timeline ------------------------------------------------------------------------------------------------
 // Observations that one timeline looks at (about 400 bytes each); what is beyond is counted as not looked at.
 inline constexpr size_t kMaxTimelineObservations = 400'000;

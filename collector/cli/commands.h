@@ -15,6 +15,7 @@ void AddWatchCommand(CLI::App& app, int& exit_status);
 void AddBackupCommand(CLI::App& app, int& exit_status);
 void AddKeysCommand(CLI::App& app, int& exit_status);
 void AddDoctorCommand(CLI::App& app, int& exit_status);
+void AddFleetCommand(CLI::App& app, int& exit_status);
 
 // Exit statuses of all three programs.
 inline constexpr int kExitDone = 0;

@@ -29,6 +29,7 @@ int Main(int argc, char** argv) {
   AddBackupCommand(app, exit_status);
   AddKeysCommand(app, exit_status);
   AddDoctorCommand(app, exit_status);
+  AddFleetCommand(app, exit_status);
   std::signal(SIGPIPE, SIG_IGN);  // a closed pipe is an error of the write that meets it
   try {
     app.parse(argc, argv);
