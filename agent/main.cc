@@ -16,6 +16,7 @@
 #include <CLI/CLI.hpp>
 
 #include "agent/attention_ticker.h"
+#include "agent/doctor/doctor.h"
 #include "agent/metrics.h"
 #include "agent/pipeline.h"
 #include "agent/self_restraint.h"
@@ -24,10 +25,12 @@
 #include "agent/ship/redacting_sink.h"
 #include "agent/ship/shipper.h"
 #include "agent/ship/text_output.h"
+#include "common/clock.h"
 #include "common/confinement.h"
 #include "common/key_token.h"
 #include "common/limits.h"
 #include "common/log.h"
+#include "common/port_range.h"
 #include "common/version.h"
 
 namespace keytrail {
@@ -39,8 +42,16 @@ constexpr int kExitFailed = 1;
 constexpr int kExitUsage = 2;
 constexpr int kExitIncomplete = 3;
 
+// PD with its peers and services, TiFlash, TiDB's status port, TiKV (several on a host), TiFlash's proxy.
+constexpr char kDefaultPorts[] = "2379,2380,3379,3930,10080,20160-20170";
+
 struct AgentArguments {
-  std::string device;
+  std::vector<std::string> devices;
+  std::string device;  // all of them, for people
+  uint64_t ring_bytes = limits::kDefaultRingBytes;
+  bool promiscuous = false;
+  std::string ports = kDefaultPorts;
+  bool filter_given = false;
   std::string file;
   std::string filter;
   std::string write_file;
@@ -57,8 +68,10 @@ struct AgentArguments {
   std::string spool;
   std::string user;
   std::string wait;
+  std::string give_up_after;
   uint64_t spool_bytes = limits::kDefaultSpoolBytes;
   int64_t wait_ns = 0;
+  int64_t give_up_after_ns = 0;
   bool drain = false;
   std::string metrics;
   std::string log_level;
@@ -73,6 +86,7 @@ struct AgentArguments {
   bool all = false;
   bool quiet = false;
   bool verbose = false;
+  bool doctor = false;
 };
 
 class NullOutput final : public CallSink {
@@ -118,11 +132,37 @@ int64_t ParseDuration(const std::string& text) {
 }
 
 void DescribeArguments(CLI::App& app, AgentArguments& arguments) {
-  auto* device = app.add_option("-i", arguments.device, "Capture on this device, or 'any'")->type_name("DEV");
+  auto* device =
+      app.add_option("-i", arguments.devices,
+                     "Capture on this device, on several (-i eth0,eth1 or -i more than once), or on "
+                     "all: any")
+          ->delimiter(',')
+          ->allow_extra_args(false)
+          ->type_name("DEV");
   app.add_option("-r", arguments.file, "Read this capture: pcap or pcapng, .zst too, '-' for standard input")
       ->type_name("FILE")
       ->excludes(device);
-  app.add_option("-f", arguments.filter, "Capture filter (BPF), e.g. 'port 20160'")->type_name("FILTER");
+  auto* filter = app.add_option("-f", arguments.filter,
+                                "Capture filter (BPF), e.g. 'port 20160'; '' captures everything")
+                     ->type_name("FILTER");
+  app.add_option(
+         "--ports", arguments.ports,
+         "TCP ports to capture with -i, instead of 2379,2380,3379,3930,10080,20160-20170. gRPC on others\n"
+         "is noticed, captured from then on, and told")
+      ->type_name("PORTS")
+      ->needs(device)
+      ->excludes(filter);
+  app.add_option(
+         "--ring", arguments.ring_bytes,
+         "Memory of the kernel for packets that wait to be read, for each device (64MiB if not given); "
+         "-v says what it gave")
+      ->type_name("SIZE")
+      ->transform(CLI::AsSizeValue(false))
+      ->check(CLI::Range(uint64_t{limits::kMinRingBytes}, uint64_t{limits::kMaxRingBytes}))
+      ->needs(device);
+  app.add_flag("--promiscuous", arguments.promiscuous,
+               "Also packets of other hosts that the device gets to see (off if not given)")
+      ->needs(device);
   app.add_option("-w", arguments.write_file, "Keep the packets in this pcap file")->type_name("FILE");
   app.add_option("-c", arguments.count, "Stop after N packets")->type_name("N");
   app.add_option("--duration", arguments.duration, "Stop after this much capture time: 90s, 10m, 2h")
@@ -189,6 +229,11 @@ void DescribeArguments(CLI::App& app, AgentArguments& arguments) {
          "answer, then 60s)")
       ->type_name("TIME")
       ->needs(collector);
+  app.add_option("--give-up-after", arguments.give_up_after,
+                 "End a live capture (-i) when the collector has taken nothing for so long: 90s, 10m. Never "
+                 "if not given")
+      ->type_name("TIME")
+      ->needs(collector);
   app.add_option("--user", arguments.user,
                  "Who to run as once the device and all files are open; root becomes 'keytrail' or else\n"
                  "'nobody' if it is not given. 'root' stays root, without its capabilities")
@@ -218,6 +263,10 @@ void DescribeArguments(CLI::App& app, AgentArguments& arguments) {
          "error (info if not given)")
       ->type_name("LEVEL")
       ->check(CLI::IsMember({"debug", "info", "warn", "error"}));
+  app.add_flag("--doctor", arguments.doctor,
+               "Look at everything that an agent with these options needs of its host, say what is wrong and how\n"
+               "to mend it, and end; changes nothing, ships nothing. --duration: how long live traffic is looked\n"
+               "at (5s). Exit status: 0 all fine; 1 faults; 3 warnings alone");
   auto* quiet = app.add_flag("-q,--quiet", arguments.quiet,
                              "Decode, but print no calls (with --json: the summary alone)");
   app.add_flag("-v,--verbose", arguments.verbose, "Print every counter at the end")->excludes(quiet);
@@ -252,12 +301,73 @@ Result<std::unique_ptr<Schema>> LoadSchema(const AgentArguments& arguments) {
   return Schema::Bundled();
 }
 
-Result<std::unique_ptr<PacketSource>> OpenSource(const AgentArguments& arguments) {
+// `shipper` may come to be after this; losses are told to it then.
+Result<std::unique_ptr<PacketSource>> OpenSource(const AgentArguments& arguments,
+                                                 const std::unique_ptr<Shipper>& shipper) {
   if (!arguments.file.empty()) return OpenFile({arguments.file, arguments.filter});
   LiveSourceOptions live;
-  live.device = arguments.device;
+  live.devices = arguments.devices;
   live.filter = arguments.filter;
-  return OpenDevice(live);
+  if (!arguments.filter_given) live.ports = *ParsePortRanges(arguments.ports);
+  live.ring_bytes = static_cast<int>(arguments.ring_bytes);
+  live.promiscuous = arguments.promiscuous;
+  live.say = [verbose = arguments.verbose](LogLevel level, const std::string& words) {
+    Tell(level == LogLevel::kDebug && verbose ? LogLevel::kInfo : level, words);
+  };
+  live.tell_loss = [&shipper](const LossRecord& loss) {
+    if (shipper != nullptr) shipper->SubmitLoss(loss);
+  };
+  return OpenDevices(live);
+}
+
+// What a live capture reads of what comes, and whom it tells.
+void Watch(const AgentArguments& arguments, const std::unique_ptr<Shipper>& shipper,
+           PipelineOptions& options) {
+  options.say = [verbose = arguments.verbose](LogLevel level, const std::string& words) {
+    Tell(level == LogLevel::kDebug && verbose ? LogLevel::kInfo : level, words);
+  };
+  options.tell_loss = [&shipper](const LossRecord& loss) {
+    if (shipper != nullptr) shipper->SubmitLoss(loss);
+  };
+  options.focus.emplace();
+  if (!arguments.filter_given) options.focus->ports = *ParsePortRanges(arguments.ports);
+  // Who keeps the packets wants all of them.
+  options.focus->excludes = arguments.write_file.empty();
+}
+
+// Tells a collector what a live capture loses while it goes on: it judges meanwhile.
+class LossWatch {
+ public:
+  void Attend(const Counters& counters, Shipper& shipper) {
+    if (SteadyNs() - told_ns_ >= kEveryNs) Finish(counters, shipper, true);
+  }
+  void Finish(const Counters& counters, Shipper& shipper, bool live) {
+    told_ns_ = SteadyNs();
+    const int64_t now = WallClockNs();
+    // The clock may have been set back.
+    ShipLosses(counters, shipper, live ? std::min(since_ns_, now) : 0, live ? now : 0);
+    since_ns_ = now;
+  }
+
+ private:
+  static constexpr int64_t kEveryNs = 1'000'000'000;
+  int64_t told_ns_ = SteadyNs();
+  int64_t since_ns_ = WallClockNs();
+};
+
+// Empty, or what is wrong with them.
+std::string DevicesProblem(const std::vector<std::string>& devices) {
+  if (devices.size() > limits::kMaxDevices) {
+    return "-i takes " + std::to_string(limits::kMaxDevices) + " devices at most; any captures all there are";
+  }
+  for (size_t i = 0; i < devices.size(); ++i) {
+    if (devices[i] == "any" && devices.size() > 1) return "-i any captures all devices: name no others";
+    if (std::find(devices.begin(), devices.begin() + static_cast<ptrdiff_t>(i), devices[i]) !=
+        devices.begin() + static_cast<ptrdiff_t>(i)) {
+      return "-i: the device '" + devices[i] + "' is named twice";
+    }
+  }
+  return {};
 }
 
 void LogLines(std::string_view text) {
@@ -368,6 +478,42 @@ int FinishShipping(Shipper& shipper) {
   return kExitIncomplete;
 }
 
+// Whether the collector is there, for a live capture: tells each change once, and says when it has been away
+// for too long. On the decoding thread.
+class CollectorWatch {
+ public:
+  CollectorWatch(Shipper& shipper, int64_t give_up_after_ns)
+      : shipper_(shipper), give_up_after_ns_(give_up_after_ns), taken_at_ns_(SteadyNs()) {}
+
+  void Attend() {
+    const std::string trouble = shipper_.trouble();
+    if (!trouble.empty() && trouble != told_) Tell(LogLevel::kWarn, trouble);
+    if (!trouble.empty()) told_ = trouble;
+    const std::string not_taken = shipper_.not_taken();
+    if (not_taken.empty()) {
+      if (!told_.empty() || !taken_once_) Tell(LogLevel::kInfo, "connected to the collector");
+      taken_once_ = true;
+      told_.clear();
+      taken_at_ns_ = SteadyNs();
+      return;
+    }
+    if (give_up_after_ns_ == 0 || given_up_ || SteadyNs() - taken_at_ns_ < give_up_after_ns_) return;
+    given_up_ = true;
+    Tell(LogLevel::kError, "gives up, as --give-up-after says: for " +
+                               std::to_string((SteadyNs() - taken_at_ns_) / 1'000'000'000) +
+                               " s the collector took nothing; " + not_taken);
+  }
+  bool given_up() const { return given_up_; }
+
+ private:
+  Shipper& shipper_;
+  const int64_t give_up_after_ns_;
+  int64_t taken_at_ns_;
+  std::string told_;
+  bool taken_once_ = false;
+  bool given_up_ = false;
+};
+
 // Everything that needs rights is open: nothing that comes in over the network is read before this.
 Status GiveUpRights(const AgentArguments& arguments) {
   const Result<Account> account = AccountToBecome(arguments.user);
@@ -414,7 +560,7 @@ int RunAgent(const AgentArguments& arguments) {
     if (!read) return Fail("--redact-secret: " + read.error());
     secret = *read;
   }
-  Result<std::unique_ptr<PacketSource>> source = OpenSource(arguments);
+  Result<std::unique_ptr<PacketSource>> source = OpenSource(arguments, shipper);
   if (!source) return Fail(source.error());
   std::unique_ptr<PacketWriter> packet_writer;
   if (!arguments.write_file.empty()) {
@@ -438,6 +584,8 @@ int RunAgent(const AgentArguments& arguments) {
   options.max_packets = arguments.count;
   options.duration_ns = arguments.duration_ns;
   options.grpc.all = arguments.all;
+  const bool live = arguments.file.empty();
+  if (live) Watch(arguments, shipper, options);
   const bool marks = arguments.redact == "marker";
   if (shipping) {
     Result<std::unique_ptr<Shipper>> started = Shipper::Start(*ship);
@@ -468,19 +616,20 @@ int RunAgent(const AgentArguments& arguments) {
       },
       [](const std::string& what) { Tell(LogLevel::kWarn, what); });
   std::optional<AttentionTicker> ticker;
-  if (metrics != nullptr || restraint.limited()) ticker.emplace(pipeline);
+  // A file needs no watch: it waits for the collector, and its end is told.
+  std::optional<CollectorWatch> watch;
+  if (shipper != nullptr && live) watch.emplace(*shipper, arguments.give_up_after_ns);
+  if (live || metrics != nullptr) ticker.emplace(pipeline);
   InstallSignalHandlers(pipeline);
   const auto started = std::chrono::steady_clock::now();
-  std::string told;
+  LossWatch losses;
   const Status run = pipeline.Run([&] {
     restraint.Attend();
+    if (live && shipper != nullptr) losses.Attend(pipeline.counters(), *shipper);
     if (metrics != nullptr) metrics->Attend(pipeline, restraint);
     if (!out.Flush().ok()) pipeline.Interrupt();
-    // A live capture goes on trying; with a file the end of it is told.
-    if (shipper != nullptr && arguments.file.empty() && shipper->trouble() != told) {
-      told = shipper->trouble();
-      told.empty() ? Tell(LogLevel::kInfo, "connected to the collector") : Tell(LogLevel::kWarn, told);
-    }
+    if (watch) watch->Attend();
+    if (watch && watch->given_up()) pipeline.Interrupt();
     // A quiet device delivers no packet whose time could end the run.
     const std::chrono::nanoseconds passed = std::chrono::steady_clock::now() - started;
     if (arguments.duration_ns != 0 && passed.count() >= arguments.duration_ns) pipeline.Interrupt();
@@ -499,7 +648,7 @@ int RunAgent(const AgentArguments& arguments) {
     if (!closed.ok()) exit_status = Fail(closed.error());
   }
   if (shipper != nullptr) {
-    ShipLosses(pipeline.counters(), *shipper);
+    losses.Finish(pipeline.counters(), *shipper, live);
     const int shipped = FinishShipping(*shipper);
     if (shipped == kExitFailed || exit_status == kExitDone) exit_status = shipped;
   }
@@ -507,8 +656,33 @@ int RunAgent(const AgentArguments& arguments) {
   if (shipper != nullptr && arguments.verbose) PrintShipping(shipper->stats());
   const Status flushed = out.Flush();
   if (!flushed.ok()) exit_status = Fail(flushed.error());
-  if (exit_status == kExitDone && incomplete) exit_status = kExitIncomplete;
+  if (exit_status == kExitDone && (incomplete || (watch && watch->given_up()))) exit_status = kExitIncomplete;
   return exit_status;
+}
+
+int Doctor(const AgentArguments& arguments) {
+  DoctorOptions options;
+  options.devices = {arguments.device};
+  options.filter = arguments.filter;
+  options.open = [&] { return OpenSource(arguments); };
+  options.load_schema = [&]() -> Status {
+    const Result<std::unique_ptr<Schema>> schema = LoadSchema(arguments);
+    return schema ? Status(Done{}) : Status(Error{schema.error()});
+  };
+  options.ring_bytes = static_cast<uint64_t>(LiveSourceOptions().buffer_bytes);
+  options.collector = arguments.collector;
+  options.key_file = arguments.key_file;
+  options.server_key_file = arguments.server_key_file;
+  options.redact = arguments.redact == "on";
+  options.redact_secret = arguments.redact_secret;
+  options.spool = arguments.spool;
+  options.spool_bytes = arguments.spool_bytes;
+  options.user = arguments.user;
+  options.metrics = arguments.metrics;
+  options.write_file = arguments.write_file;
+  if (arguments.duration_ns != 0) options.look_ns = arguments.duration_ns;
+  options.json = arguments.json;
+  return RunDoctor(options);
 }
 
 int Main(int argc, char** argv) {
@@ -520,6 +694,16 @@ int Main(int argc, char** argv) {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {
     return app.exit(e) == 0 ? kExitDone : kExitUsage;
+  }
+  if (const std::string problem = DevicesProblem(arguments.devices); !problem.empty()) {
+    return WrongUsage(problem);
+  }
+  if (const Result<std::vector<PortRange>> ports = ParsePortRanges(arguments.ports); !ports.ok()) {
+    return WrongUsage("--ports: " + ports.error());
+  }
+  arguments.filter_given = app.count("-f") != 0;
+  for (const std::string& device : arguments.devices) {
+    arguments.device += (arguments.device.empty() ? "" : ",") + device;
   }
   if (!arguments.wait.empty()) {
     arguments.wait_ns = ParseDuration(arguments.wait);
@@ -558,6 +742,16 @@ int Main(int argc, char** argv) {
         "tells "
         "the same");
   }
+  if (!arguments.give_up_after.empty()) {
+    arguments.give_up_after_ns = ParseDuration(arguments.give_up_after);
+    if (arguments.give_up_after_ns == 0) {
+      return WrongUsage("--give-up-after '" + arguments.give_up_after +
+                        "' is no time such as 90s, 10m or 2h");
+    }
+    if (arguments.device.empty()) {
+      return WrongUsage("--give-up-after is for live captures (-i); --wait is for files and --drain");
+    }
+  }
   if (arguments.drain) {
     if (!arguments.device.empty() || !arguments.file.empty()) {
       return WrongUsage("--drain ships what the spool has: without -i and -r");
@@ -576,6 +770,10 @@ int Main(int argc, char** argv) {
     return WrongUsage(
         "--cpu-limit and --memory-limit are for live captures (-i): a file waits, nothing of it need be left "
         "out");
+  }
+  if (arguments.doctor) {
+    if (arguments.device.empty()) return WrongUsage("--doctor is for live captures: give -i DEV");
+    return Doctor(arguments);
   }
   if (arguments.json && !arguments.collector.empty()) {
     return WrongUsage("--json prints records, --collector ships them: give one of them");

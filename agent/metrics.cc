@@ -159,6 +159,20 @@ const char* Meaning(Counter counter) {
       return "Messages followed by their length alone, by self-restraint";
     case Counter::kPacketsCountedOnly:
       return "Packets that were counted and not decoded, by self-restraint";
+    case Counter::kInterfaceDowns:
+      return "Times that a device went down or was removed";
+    case Counter::kSegmentsUnread:
+      return "Segments of connections or ports that are known to carry something else";
+    case Counter::kConnectionsExcluded:
+      return "Connections of other protocols that the kernel's filter leaves out";
+    case Counter::kPortsExcluded:
+      return "Ports of other protocols that the kernel's filter leaves out";
+    case Counter::kPortsFound:
+      return "Ports on which gRPC was found though they were not captured";
+    case Counter::kFilterUpdates:
+      return "Times that the kernel's filter was changed";
+    case Counter::kCapPorts:
+      return "Packets that looked like gRPC on a port for which the kernel's filter had no room";
     case Counter::kCount:
       break;
   }

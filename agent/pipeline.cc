@@ -1,29 +1,52 @@
 #include "agent/pipeline.h"
 
-#include <chrono>
-
 #include "agent/http2/http2_decoder.h"
 #include "agent/packet/packet_decoder.h"
 #include "agent/tcp/tcp_tracker.h"
+#include "common/clock.h"
 
 namespace keytrail {
 
 namespace {
 
-// A quiet device has no packet that could tell the time.
-TimeNs Now() {
-  const auto now = std::chrono::system_clock::now().time_since_epoch();
-  return TimeNs{std::chrono::duration_cast<std::chrono::nanoseconds>(now).count()};
+// The port of the end that did not open the connection; 0: nobody knows.
+uint16_t ServerPort(const FlowKey& key, int8_t opened_by) {
+  return opened_by < 0 ? uint16_t{0} : opened_by == 0 ? key.b.port : key.a.port;
 }
 
 }  // namespace
 
-struct AgentPipeline::Rooms {
-  Rooms(GrpcDecoder& grpc, Counters& counters)
-      : http2(grpc, counters), tcp(http2, counters), packets(counters) {}
+struct AgentPipeline::Rooms final : ProtocolSink {
+  Rooms(GrpcDecoder& grpc, const PipelineOptions& options, Counters& counters)
+      : http2(grpc, counters, options.focus ? this : nullptr), tcp(http2, counters), packets(counters) {
+    if (options.focus) focus.emplace(*options.focus, tcp, counters, WallClockNs());
+  }
+
+  // From within the tracker, which is told afterwards.
+  void OnProtocol(const ConnectionRef& connection, Protocol protocol) override {
+    const uint16_t port = ServerPort(*connection.key, connection.opened_by);
+    if (protocol == Protocol::kHttp2Start || protocol == Protocol::kHttp2Late) {
+      focus->OnHttp2(port);
+    } else {
+      focus->OnForeign(port);
+      foreign.push_back(*connection.key);
+    }
+  }
+
+  void Feed(const RawPacket& packet) {
+    if (!focus) return packets.Feed(packet, tcp);
+    packets.Feed(packet, *focus);
+    if (foreign.empty()) return;
+    for (const FlowKey& key : foreign) tcp.Disregard(key);
+    foreign.clear();
+  }
+
   Http2Decoder http2;
   TcpTracker tcp;
   PacketDecoder packets;
+  std::optional<Focus> focus;
+  std::vector<FlowKey> foreign;  // just recognised
+  std::vector<UnreadConnection> unread;
 };
 
 AgentPipeline::AgentPipeline(std::unique_ptr<PacketSource> source, const Schema& schema,
@@ -32,7 +55,7 @@ AgentPipeline::AgentPipeline(std::unique_ptr<PacketSource> source, const Schema&
       options_(options),
       writer_(writer),
       grpc_(std::make_unique<GrpcDecoder>(schema, options.grpc, sink, counters_)),
-      rooms_(std::make_unique<Rooms>(*grpc_, counters_)) {}
+      rooms_(std::make_unique<Rooms>(*grpc_, options_, counters_)) {}
 
 AgentPipeline::~AgentPipeline() = default;
 
@@ -51,6 +74,37 @@ void AgentPipeline::SetDetail(DetailLevel level) {
   counts_only_ = counts_only;
 }
 
+void AgentPipeline::Attend(const std::function<void()>& on_idle) {
+  source_->ReadDrops(counters_);
+  if (rooms_->focus) Refocus();
+  on_idle();
+}
+
+void AgentPipeline::Refocus() {
+  rooms_->tcp.TakeUnread(rooms_->unread);
+  std::vector<ForeignConnection> foreign;
+  for (const UnreadConnection& c : rooms_->unread) {
+    foreign.push_back({c.key, ServerPort(c.key, c.opened_by), c.segments});
+  }
+  const std::optional<FilterRefinement> wanted = rooms_->focus->Look(SteadyNs(), WallClockNs(), foreign);
+  const auto say = [this](LogLevel level, const std::string& words) {
+    if (options_.say) options_.say(level, words);
+  };
+  for (const std::string& words : rooms_->focus->TakeWords()) say(LogLevel::kDebug, words);
+  for (const FoundPort& found : rooms_->focus->TakeFound()) {
+    say(LogLevel::kWarn, "gRPC on port " + std::to_string(found.port) +
+                             ", which was not captured: it is from now on; what was said there before is not "
+                             "known (--ports names ports from the start)");
+    if (options_.tell_loss)
+      options_.tell_loss({"port_not_captured", 1, found.missed_from_ns, found.found_ns});
+  }
+  if (!wanted) return;
+  const Status refined = source_->Refine(*wanted);
+  if (refined.ok() || refine_failed_) return;
+  refine_failed_ = true;
+  say(LogLevel::kWarn, "the kernel's filter stays as it is, so more than needed is read: " + refined.error());
+}
+
 Status AgentPipeline::Run(const std::function<void()>& on_idle) {
   Status status = Done{};
   RawPacket packet;
@@ -61,8 +115,7 @@ Status AgentPipeline::Run(const std::function<void()>& on_idle) {
     // Looked at first: an exchange locks the bus for each packet.
     if (statistics_wanted_.load(std::memory_order_relaxed)) {
       statistics_wanted_.store(false, std::memory_order_relaxed);
-      source_->ReadDrops(counters_);
-      on_idle();
+      Attend(on_idle);
     }
     if (!next) {
       status = Error{next.error()};
@@ -73,9 +126,9 @@ Status AgentPipeline::Run(const std::function<void()>& on_idle) {
       break;
     }
     if (*next == PacketSource::Next::kTimeout) {
-      source_->ReadDrops(counters_);
-      rooms_->tcp.Advance(Now());
-      on_idle();
+      // A quiet device has no packet that could tell the time.
+      rooms_->tcp.Advance(TimeNs{WallClockNs()});
+      Attend(on_idle);
       continue;
     }
     if (!first.known()) first = packet.time;
@@ -96,7 +149,7 @@ Status AgentPipeline::Run(const std::function<void()>& on_idle) {
     if (counts_only_) {
       counters_.Add(Counter::kPacketsCountedOnly);
     } else {
-      rooms_->packets.Feed(packet, rooms_->tcp);
+      rooms_->Feed(packet);
     }
     if (packets == options_.max_packets) {
       stopped_by_ = "-c reached";
@@ -111,8 +164,8 @@ Status AgentPipeline::Run(const std::function<void()>& on_idle) {
 }
 
 bool AgentPipeline::lost_something() const {
-  for (Counter c :
-       {Counter::kKernelDrops, Counter::kInterfaceDrops, Counter::kGaps, Counter::kDegradations}) {
+  for (Counter c : {Counter::kKernelDrops, Counter::kInterfaceDrops, Counter::kGaps, Counter::kDegradations,
+                    Counter::kInterfaceDowns, Counter::kPortsFound}) {
     if (counters_.Get(c) != 0) return true;
   }
   for (size_t i = 0; i < kCounterCount; ++i) {

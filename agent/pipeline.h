@@ -8,9 +8,11 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "agent/capture/packet_source.h"
+#include "agent/focus/focus.h"
 #include "agent/grpc/grpc_decoder.h"
 #include "common/counters.h"
 #include "common/detail_level.h"
@@ -22,6 +24,11 @@ struct PipelineOptions {
   GrpcOptions grpc;
   uint64_t max_packets = 0;  // 0: no limit
   int64_t duration_ns = 0;   // of capture time, from the first packet; 0: no limit
+  // Of a live capture: what is not worth reading is left out, in the kernel as far as it can.
+  std::optional<FocusOptions> focus;
+  // On the thread of Run(); may be null.
+  std::function<void(LogLevel, const std::string&)> say;
+  std::function<void(const LossRecord&)> tell_loss;
 };
 
 class AgentPipeline {
@@ -52,6 +59,8 @@ class AgentPipeline {
 
  private:
   struct Rooms;
+  void Attend(const std::function<void()>& on_idle);
+  void Refocus();
   std::unique_ptr<PacketSource> source_;
   PipelineOptions options_;
   PacketWriter* writer_;
@@ -60,6 +69,7 @@ class AgentPipeline {
   std::unique_ptr<Rooms> rooms_;
   std::string stopped_by_;
   bool counts_only_ = false;
+  bool refine_failed_ = false;
   std::atomic<bool> interrupted_ = false;
   std::atomic<bool> statistics_wanted_ = false;
 };

@@ -82,7 +82,14 @@ namespace keytrail {
   X(kPayloadsDropped, "payloads_dropped")                  \
   X(kMessagesSampledOut, "messages_sampled_out")           \
   X(kMessagesHeadersOnly, "messages_headers_only")         \
-  X(kPacketsCountedOnly, "packets_counted_only")
+  X(kPacketsCountedOnly, "packets_counted_only")           \
+  X(kInterfaceDowns, "interface_downs")                    \
+  X(kSegmentsUnread, "segments_unread")                    \
+  X(kConnectionsExcluded, "connections_excluded")          \
+  X(kPortsExcluded, "ports_excluded")                      \
+  X(kPortsFound, "ports_found")                            \
+  X(kFilterUpdates, "filter_updates")                      \
+  X(kCapPorts, "cap_ports")
 
 enum class Counter : uint16_t {
 #define KEYTRAIL_X(id, name) id,

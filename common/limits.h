@@ -14,6 +14,30 @@ inline constexpr int kSnapLen = 262144;
 inline constexpr size_t kMaxCaptureBlockBytes = 16u << 20;
 // Interfaces of one pcapng section; a merged file has one for each file that went into it.
 inline constexpr size_t kMaxCaptureInterfaces = 4096;
+// The kernel's ring of one device: half a second of 1 Gbit/s. The least has two blocks of libpcap's, one to
+// fill and one to read; the most is what a machine has to spare, below what libpcap takes as a size.
+inline constexpr int kDefaultRingBytes = 64 << 20;
+inline constexpr int kMinRingBytes = 512 << 10;
+inline constexpr int kMaxRingBytes = 1 << 30;
+// Devices of one agent; each has a ring, and each packet is compared with the next one of all others.
+inline constexpr size_t kMaxDevices = 16;
+// Ports and ranges of --ports: three comparisons each, three times, in the kernel's filter (of 4096).
+inline constexpr size_t kMaxPortRanges = 64;
+
+// focus ---------------------------------------------------------------------------------------------------
+// Connections that the kernel's filter leaves out: up to 56 instructions each, of 4096. The busiest first.
+inline constexpr size_t kMaxExcludedConnections = 48;
+// Ports that it leaves out, and those that it never does. Each is a comparison or two for each packet.
+inline constexpr size_t kMaxExcludedPorts = 32;
+inline constexpr size_t kMaxWantedPorts = 64;
+// A port has shown what it is for when so many connections to it began with something else than HTTP/2.
+inline constexpr uint32_t kForeignConnectionsOfAPort = 16;
+// Packets between two looks that make it worth to leave a connection out.
+inline constexpr uint64_t kPacketsWorthExcluding = 50;
+// The kernel's filter is exchanged at most this often.
+inline constexpr int64_t kFilterEveryNs = 1'000'000'000;
+// Ports of which packets looked like HTTP/2 once; beyond, one is forgotten for each new one.
+inline constexpr size_t kMaxSuspectedPorts = 1024;
 
 // tcp -----------------------------------------------------------------------------------------------------
 // A host of a large cluster has tens of thousands of connections; one costs about 1 KiB when idle.
@@ -272,8 +296,8 @@ inline constexpr size_t kMaxWatchers = 128;
 inline constexpr int kMaxServiceThreads = 512;
 // A request is a statement and its parameters.
 inline constexpr int kMaxServiceRequestBytes = 1 << 20;
-// Each connection costs a descriptor: one that has not said in this time what HTTP/2 and TLS begin with, or that
-// asks nothing for so long, ends. Clients that come back do so by themselves.
+// Each connection costs a descriptor: one that has not said in this time what HTTP/2 and TLS begin with, or
+// that asks nothing for so long, ends. Clients that come back do so by themselves.
 inline constexpr int kMaxQueryHandshakeMs = 10'000;
 inline constexpr int kMaxQueryIdleMs = 60'000;
 // The log of exports: some 60,000 of them; with the one before it, twice as much.
@@ -354,6 +378,16 @@ inline constexpr int64_t kRestraintCalmNs = 5'000'000'000;
 inline constexpr int64_t kRestraintMostCalmNs = 320'000'000'000;
 // Of Tso, etcd and Raft messages that are sampled one in so many is read.
 inline constexpr uint64_t kSampledOneIn = 64;
+
+// fleet ---------------------------------------------------------------------------------------------------
+// Of a topology or an inventory: hundreds of hosts are some 100 KiB.
+inline constexpr size_t kMaxTopologyBytes = 4u << 20;
+// A collector has room for no more (kMaxSessions).
+inline constexpr size_t kMaxFleetHosts = 4096;
+// Of what a command says on stdout, and on stderr: a host answers in lines, and the rest is not for us.
+inline constexpr size_t kMaxCommandOutputBytes = 64u << 10;
+// Commands at a time that --jobs allows: each is a process with a connection.
+inline constexpr int kMaxFleetJobs = 256;
 
 // timeline ------------------------------------------------------------------------------------------------
 // Observations that one timeline looks at (about 400 bytes each); what is beyond is counted as not looked at.

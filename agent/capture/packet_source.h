@@ -5,11 +5,18 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "common/bytes.h"
 #include "common/counters.h"
+#include "common/flow_key.h"
+#include "common/limits.h"
+#include "common/log.h"
+#include "common/port_range.h"
+#include "common/record_codec.h"
 #include "common/result.h"
 #include "common/time.h"
 
@@ -20,6 +27,21 @@ struct RawPacket {
   Bytes bytes;               // captured bytes
   uint32_t wire_length = 0;  // bytes on the wire; more than bytes.size() if the snapshot length cut it
   int link_type = 0;         // DLT_* of libpcap (pcap-linktype(7)), host independent
+};
+
+// What the kernel shall capture besides and less than it was told at the start. Made anew each time: the last
+// one holds.
+struct FilterRefinement {
+  // gRPC was seen here: never left out.
+  std::vector<uint16_t> wanted_ports;
+  // Packets of these ports come only if they look like the beginning of HTTP/2, or like a frame of it.
+  std::vector<uint16_t> excluded_ports;
+  // Of these connections nothing comes but SYN, FIN and RST.
+  std::vector<FlowKey> excluded;
+  // Packets that look like HTTP/2 come whatever their ports.
+  bool find_http2 = false;
+
+  friend bool operator==(const FilterRefinement&, const FilterRefinement&) = default;
 };
 
 class PacketSource {
@@ -35,9 +57,12 @@ class PacketSource {
   // Makes Read() return kEnd soon. Async-signal-safe.
   virtual void Interrupt() = 0;
 
-  // Adds what was lost since the last call: kernel and interface drops of a live device, interfaces of a file
-  // that were too many.
+  // Adds what was lost since the last call: kernel and interface drops of live devices and how often they
+  // went down, interfaces of a file that were too many.
   virtual void ReadDrops(Counters& counters) = 0;
+
+  // Live devices only; a file does nothing. No packet is lost meanwhile. Error: it stays as it was, and why.
+  virtual Status Refine(const FilterRefinement&) { return Done{}; }
 };
 
 struct FileSourceOptions {
@@ -47,11 +72,21 @@ struct FileSourceOptions {
 Result<std::unique_ptr<PacketSource>> OpenFile(const FileSourceOptions& options);
 
 struct LiveSourceOptions {
-  std::string device;  // "any" too
-  std::string filter;
-  int buffer_bytes = 64 << 20;
+  std::vector<std::string> devices;            // or "any" alone
+  std::string filter;                          // BPF text, empty for all
+  std::vector<PortRange> ports;                // not empty: these, instead of a filter
+  int ring_bytes = limits::kDefaultRingBytes;  // of each device
+  bool promiscuous = false;
+  // What a person should know: what was opened (debug), devices that go down and come back. On the thread of
+  // Read() and ReadDrops(); may be null, like the next one.
+  std::function<void(LogLevel, const std::string&)> say;
+  // "interface_down": with a count of one when a device goes down or is removed; with none, and from when to
+  // when, once it is back.
+  std::function<void(const LossRecord&)> tell_loss;
 };
-Result<std::unique_ptr<PacketSource>> OpenDevice(const LiveSourceOptions& options);
+// A packet of several devices comes in the order of their stamps, unless the kernel hands one over more than
+// 40 ms late. A device that goes down is waited for; one that is removed and made again is captured again.
+Result<std::unique_ptr<PacketSource>> OpenDevices(const LiveSourceOptions& options);
 
 // Writes packets to a pcap file with nanosecond stamps (`-w`). The link type is that of the first packet;
 // packets of another one are refused with an Error (a pcap file has one link type).

@@ -55,6 +55,7 @@ void Http2Connection::Hold(const ConnectionRef& ref, int direction, TimeNs time,
   Append(direction, time, bytes);
   if (protocol_ == Protocol::kUndecided) {
     Decide(ref, direction, time, bytes);
+    TellProtocol(ref, Protocol::kUndecided);
   } else {
     Pump(ref, time);
   }
@@ -154,6 +155,10 @@ void Http2Connection::Ignore(Protocol protocol) {
     d.mode = Mode::kIgnored;
     d.search.reset();
   }
+}
+
+void Http2Connection::TellProtocol(const ConnectionRef& ref, Protocol before) const {
+  if (shared_.protocols != nullptr && protocol_ != before) shared_.protocols->OnProtocol(ref, protocol_);
 }
 
 void Http2Connection::BeginFromStart(const ConnectionRef& ref, TimeNs time, int client, size_t client_skip,
@@ -327,6 +332,7 @@ void Http2Connection::LoseFrames(const ConnectionRef& ref, int direction, TimeNs
 void Http2Connection::OnGap(const ConnectionRef& ref, int direction, TimeNs time, uint64_t length) {
   Direction& d = directions_[direction];
   if (d.mode == Mode::kIgnored) return;
+  const Protocol before = protocol_;
   ReleaseBehind(ref, direction, time);
   // Held again at once, perhaps, but with nothing in it.
   if (d.mode == Mode::kBehind) d.mode = Mode::kFrames;
@@ -348,6 +354,7 @@ void Http2Connection::OnGap(const ConnectionRef& ref, int direction, TimeNs time
     // The other direction may have waited for the bytes that are lost.
     Decide(ref, 1 - direction, time, {});
   }
+  TellProtocol(ref, before);
   CountHeld();
 }
 

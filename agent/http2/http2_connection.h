@@ -25,10 +25,11 @@ struct Http2Shared {
   Http2Sink& sink;
   Counters& counters;
   HeaderScratch scratch;
-  size_t held_bytes = 0;    // memory of the searches of all connections
-  size_t block_bytes = 0;   // ... of their header blocks under way
-  size_t table_bytes = 0;   // what their header tables may take beyond the default
-  uint64_t next_order = 0;  // of a held piece
+  ProtocolSink* protocols = nullptr;  // may be null
+  size_t held_bytes = 0;              // memory of the searches of all connections
+  size_t block_bytes = 0;             // ... of their header blocks under way
+  size_t table_bytes = 0;             // what their header tables may take beyond the default
+  uint64_t next_order = 0;            // of a held piece
 };
 
 class Http2Connection {
@@ -102,6 +103,7 @@ class Http2Connection {
                       size_t server_skip);
   void BeginLate(const ConnectionRef& ref, TimeNs time, int found);
   void Ignore(Protocol protocol);
+  void TellProtocol(const ConnectionRef& ref, Protocol before) const;
 
   bool Find(int direction);
   void Pump(const ConnectionRef& ref, TimeNs time);

@@ -7,14 +7,16 @@
 namespace keytrail {
 
 struct Http2Decoder::State {
-  State(Http2Sink& sink, Counters& counters) : shared(sink, counters) {}
+  State(Http2Sink& sink, Counters& counters, ProtocolSink* protocols) : shared(sink, counters) {
+    shared.protocols = protocols;
+  }
 
   Http2Shared shared;
   std::vector<std::unique_ptr<Http2Connection>> connections;  // by ConnectionRef::slot
 };
 
-Http2Decoder::Http2Decoder(Http2Sink& sink, Counters& counters)
-    : state_(std::make_unique<State>(sink, counters)) {}
+Http2Decoder::Http2Decoder(Http2Sink& sink, Counters& counters, ProtocolSink* protocols)
+    : state_(std::make_unique<State>(sink, counters, protocols)) {}
 
 Http2Decoder::~Http2Decoder() = default;
 

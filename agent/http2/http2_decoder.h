@@ -20,7 +20,8 @@ namespace keytrail {
 
 class Http2Decoder final : public ByteSink {
  public:
-  Http2Decoder(Http2Sink& sink, Counters& counters);
+  // `protocols` may be null.
+  Http2Decoder(Http2Sink& sink, Counters& counters, ProtocolSink* protocols = nullptr);
   ~Http2Decoder() override;
 
   void OnOpen(const ConnectionRef& connection, TimeNs time) override;

@@ -54,6 +54,13 @@ struct HeaderBlock {
   uint64_t identity = 0;
 };
 
+// Hears, once a connection, what protocol it turned out to have. Not kUndecided.
+class ProtocolSink {
+ public:
+  virtual ~ProtocolSink() = default;
+  virtual void OnProtocol(const ConnectionRef& connection, Protocol protocol) = 0;
+};
+
 // What the HTTP/2 room tells. `from_client`: sent by the HTTP/2 client, once that is known.
 class Http2Sink {
  public:

@@ -477,7 +477,8 @@ std::string SummaryText(const RunSummary& summary) {
                       c == Counter::kIpDatagramsIncomplete || c == Counter::kIpDatagramsConflicting ||
                       c == Counter::kDegradations || c == Counter::kPayloadsDropped ||
                       c == Counter::kMessagesSampledOut || c == Counter::kMessagesHeadersOnly ||
-                      c == Counter::kPacketsCountedOnly;
+                      c == Counter::kPacketsCountedOnly || c == Counter::kInterfaceDowns ||
+                      c == Counter::kPortsFound;
     if (loss && counters.Get(c) != 0) {
       losses += (losses.empty() ? "" : ", ") + std::string(name) + "=" + count(c);
     }

@@ -344,15 +344,17 @@ ShipperStats Shipper::stats() const {
   return stats;
 }
 
-void ShipLosses(const Counters& counters, Shipper& shipper) {
+void ShipLosses(const Counters& counters, Shipper& shipper, int64_t since_ns, int64_t until_ns) {
   for (size_t i = 0; i < kCounterCount; ++i) {
     const Counter c = static_cast<Counter>(i);
-    const bool is_loss = c == Counter::kKernelDrops || c == Counter::kInterfaceDrops || c == Counter::kGaps ||
-                         c == Counter::kPacketsCut || c == Counter::kIpDatagramsIncomplete ||
-                         c == Counter::kIpDatagramsConflicting || CounterName(c).starts_with("cap_");
+    const bool drops = c == Counter::kKernelDrops || c == Counter::kInterfaceDrops;
+    const bool is_loss = drops || c == Counter::kGaps || c == Counter::kPacketsCut ||
+                         c == Counter::kIpDatagramsIncomplete || c == Counter::kIpDatagramsConflicting ||
+                         CounterName(c).starts_with("cap_");
     uint64_t& told = shipper.state_->told[i];
     if (!is_loss || counters.Get(c) <= told) continue;
-    shipper.SubmitLoss({std::string(CounterName(c)), counters.Get(c) - told, 0, 0});
+    shipper.SubmitLoss(
+        {std::string(CounterName(c)), counters.Get(c) - told, drops ? since_ns : 0, drops ? until_ns : 0});
     told = counters.Get(c);
   }
 }

@@ -107,15 +107,16 @@ class Shipper {
   ShipperStats stats() const;
 
  private:
-  friend void ShipLosses(const Counters& counters, Shipper& shipper);
+  friend void ShipLosses(const Counters& counters, Shipper& shipper, int64_t since_ns, int64_t until_ns);
   Shipper();
   struct State;
   std::unique_ptr<State> state_;
 };
 
 // Ships what the counters say was lost (drops, gaps, cuts, caps) since the last time it was called for this
-// shipper.
-void ShipLosses(const Counters& counters, Shipper& shipper);
+// shipper. The times are those of that span, for drops; when a hole came about, or what hit a cap, is not
+// known. 0: not known of drops either.
+void ShipLosses(const Counters& counters, Shipper& shipper, int64_t since_ns = 0, int64_t until_ns = 0);
 
 // The end of a pipeline: each call goes to the shipper, which must outlive the sink.
 class ShipperSink final : public CallSink {

@@ -9,7 +9,6 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <cinttypes>
 #include <cstdio>
 #include <cstring>
 
@@ -17,27 +16,11 @@ namespace keytrail {
 
 namespace {
 
-constexpr std::string_view kSuffix = ".spool";
-constexpr const char* kLockName = "lock";
-
 bool MayRecover(int error) {
   for (const int e : {EROFS, EACCES, EPERM, ENOSPC, EDQUOT, EIO, EMFILE, ENFILE, ENOMEM, ESTALE}) {
     if (error == e) return true;
   }
   return false;
-}
-
-std::string SegmentName(uint64_t start, uint64_t epoch, uint64_t sequence) {
-  std::array<char, 96> name{};
-  std::snprintf(name.data(), name.size(), "%010" PRIu64 "-%016" PRIx64 "-%020" PRIu64 "%s", start, epoch,
-                sequence, kSuffix.data());
-  return name.data();
-}
-
-bool ParseSegmentName(const std::string& name, uint64_t& start, uint64_t& epoch, uint64_t& sequence) {
-  return name.ends_with(kSuffix) &&
-         std::sscanf(name.c_str(), "%" SCNu64 "-%" SCNx64 "-%" SCNu64, &start, &epoch, &sequence) == 3 &&
-         start != 0 && epoch != 0 && sequence != 0 && SegmentName(start, epoch, sequence) == name;
 }
 
 // All of it, or the error.
@@ -136,8 +119,8 @@ Status Spool::OpenFolder(bool& may_recover) {
 }
 
 Status Spool::Lock(bool& may_recover) {
-  const std::string path = Path(kLockName);
-  lock_fd_ = openat(folder_fd_, kLockName, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+  const std::string path = Path(kSpoolLockName);
+  lock_fd_ = openat(folder_fd_, kSpoolLockName, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
   if (lock_fd_ < 0) {
     may_recover = MayRecover(errno);
     return Error{"'" + path + "': " + std::strerror(errno)};
@@ -179,7 +162,7 @@ Status Spool::FindSegments() {
     uint64_t start = 0;
     uint64_t epoch = 0;
     uint64_t sequence = 0;
-    if (ParseSegmentName(entry->d_name, start, epoch, sequence)) names.emplace_back(entry->d_name);
+    if (ParseSpoolSegmentName(entry->d_name, start, epoch, sequence)) names.emplace_back(entry->d_name);
   }
   closedir(folder);
   std::sort(names.begin(), names.end());
@@ -216,7 +199,7 @@ void Spool::AddFile(const std::string& name) {
   uint64_t number = 0;
   Segment segment;
   segment.name = name;
-  ParseSegmentName(name, start, number, segment.first_sequence);
+  ParseSpoolSegmentName(name, start, number, segment.first_sequence);
   struct stat about {};
   if (fstatat(folder_fd_, name.c_str(), &about, AT_SYMLINK_NOFOLLOW) != 0 || !S_ISREG(about.st_mode)) return;
   // Nothing that this program writes is longer: the rest would be garbage.
@@ -348,7 +331,7 @@ Status Spool::OpenSegment(uint64_t sequence) {
   header.records_before = records_written_;
   const std::string bytes = EncodeSpoolHeader(header);
   Segment segment;
-  segment.name = SegmentName(epoch.start, epoch.identity.epoch, sequence);
+  segment.name = SpoolSegmentName(epoch.start, epoch.identity.epoch, sequence);
   segment.first_sequence = sequence;
   segment.last_sequence = sequence - 1;
   segment.records_before = records_written_;

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <array>
+#include <cinttypes>
+#include <cstdio>
 #include <cstring>
 #include <span>
 
@@ -12,6 +14,7 @@ namespace keytrail {
 
 namespace {
 
+constexpr std::string_view kSuffix = ".spool";
 constexpr std::string_view kMagic = "KTSPOOL\n";
 constexpr uint32_t kMarker = 0xB7E57A1C;
 constexpr size_t kFixedHeaderBytes = 8 + 4 + 4 + 4 * 8;
@@ -37,6 +40,19 @@ uint32_t Seed(uint64_t epoch) {
 }
 
 }  // namespace
+
+std::string SpoolSegmentName(uint64_t start, uint64_t epoch, uint64_t sequence) {
+  std::array<char, 96> name{};
+  std::snprintf(name.data(), name.size(), "%010" PRIu64 "-%016" PRIx64 "-%020" PRIu64 "%s", start, epoch,
+                sequence, kSuffix.data());
+  return name.data();
+}
+
+bool ParseSpoolSegmentName(const std::string& name, uint64_t& start, uint64_t& epoch, uint64_t& sequence) {
+  return name.ends_with(kSuffix) &&
+         std::sscanf(name.c_str(), "%" SCNu64 "-%" SCNx64 "-%" SCNu64, &start, &epoch, &sequence) == 3 &&
+         start != 0 && epoch != 0 && sequence != 0 && SpoolSegmentName(start, epoch, sequence) == name;
+}
 
 std::string EncodeSpoolHeader(const SpoolHeader& header) {
   const ShipIdentity& id = header.identity;

@@ -34,6 +34,12 @@ struct SpoolHeader {
   size_t bytes = 0;             // of the header itself
 };
 
+// The lock of a folder, held (flock(2)) by the agent that uses it; its process id stands inside.
+inline constexpr const char* kSpoolLockName = "lock";
+std::string SpoolSegmentName(uint64_t start, uint64_t epoch, uint64_t sequence);
+// False: `name` is no segment's.
+bool ParseSpoolSegmentName(const std::string& name, uint64_t& start, uint64_t& epoch, uint64_t& sequence);
+
 std::string EncodeSpoolHeader(const SpoolHeader& header);
 // Error: what is wrong with it. `newer`: it is whole, but of a version that this program does not know.
 Result<SpoolHeader> ParseSpoolHeader(Bytes bytes, bool& newer);

@@ -113,6 +113,7 @@ struct ZmqDealer::State {
   void* monitor = nullptr;  // PAIR: what libzmq says of the connection
   std::optional<AgentKeys> keys;
   std::string trouble;
+  Link link = Link::kNothingYet;
   std::string connected_to;
   std::optional<std::chrono::steady_clock::time_point> try_again_at;
 
@@ -140,25 +141,30 @@ Status ZmqDealer::State::Watch(zmq::context_t& context) {
 void ZmqDealer::State::OnEvent(uint64_t event) {
   switch (event) {
     case ZMQ_EVENT_HANDSHAKE_SUCCEEDED:
+      link = Link::kUp;
       trouble.clear();
       try_again_at.reset();
       return;
     case ZMQ_EVENT_HANDSHAKE_FAILED_AUTH:
+      link = Link::kNotAdmitted;
       trouble = "it does not admit the key of '" + keys->own.public_key.name + "' (" +
                 keys->own.public_key.key + "); there, `keytrail keys admit` does";
       try_again_at = std::chrono::steady_clock::now() + kTryAgain;
       return;
     case ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL:
     case ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL:
+      link = Link::kHandshakeEnded;
       trouble = keys ? "it ends the handshake: --server-key '" + keys->collector.name +
                            "' is not its key, or it has no keys at all, or it is no collector"
                      : "it ends the handshake: it wants keys (--key, --server-key), or it is no collector";
       try_again_at = std::chrono::steady_clock::now() + kTryAgain;
       return;
     case ZMQ_EVENT_CLOSED:
+      link = Link::kAway;
       trouble = "nobody takes the connection";
       return;
     default:
+      if (event == ZMQ_EVENT_DISCONNECTED && link == Link::kUp) link = Link::kAway;
       return;
   }
 }
@@ -284,6 +290,10 @@ void ZmqDealer::Wait(int timeout_ms, bool until_can_send) {
 void ZmqDealer::Wake() {
   const uint64_t n = 1;
   (void)!write(state_->wake_fd, &n, sizeof n);
+}
+
+ZmqDealer::Link ZmqDealer::link() const {
+  return state_->link;
 }
 
 const std::string& ZmqDealer::trouble() const {

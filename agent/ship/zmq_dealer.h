@@ -36,6 +36,9 @@ class ZmqDealer {
   // Why there is no connection to speak through, as far as the other end or the system says; empty if there
   // is one, or nothing is known. As of the last Wait().
   const std::string& trouble() const;
+  // The same for programs. As of the last Wait(); inproc stays kNothingYet.
+  enum class Link : uint8_t { kNothingYet, kUp, kAway, kHandshakeEnded, kNotAdmitted };
+  Link link() const;
 
  private:
   ZmqDealer();

@@ -53,6 +53,7 @@ struct Connection {
   bool told = false;     // OnOpen was called
   bool closing = false;  // OnClose follows at close_time's deadline
   bool closed = false;   // OnClose was called; kept to know stragglers
+  bool unread = false;   // nobody wants its bytes: TcpTracker::Disregard()
   CloseReason close_reason = CloseReason::kFin;
   uint32_t index = 0;       // in the table's storage
   uint32_t tick = 0;        // of the last move within the idle list
@@ -64,8 +65,10 @@ struct Connection {
   TimeNs open_time;
   TimeNs close_time;
   TimeNs fin_time;
-  Links idle;   // live connections, or closed ones, longest idle first
-  Links stuck;  // connections that hold segments, longest first
+  Links idle;                    // live connections, or closed ones, longest idle first
+  Links stuck;                   // connections that hold segments, longest first
+  Links foreign;                 // those that are unread
+  uint64_t unread_segments = 0;  // since the last look
   bool in_stuck = false;
 
   bool holds() const { return !half[0].held.empty() || !half[1].held.empty(); }

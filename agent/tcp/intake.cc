@@ -36,6 +36,9 @@ void TcpTracker::State::OnSlowSegment(Connection* c, const FlowView& flow, const
     // The last words of a connection that ended, or empty segments of one joined late: nothing to tell.
     if ((s.payload_length == 0 && !syn) || Has(s, tcp_flag::kRst)) return;
     c = &Create(flow, s);
+  } else if (c->unread && !(syn && IsAnotherSyn(*c, d, s))) {
+    PassOver(*c, d, s);
+    return;
   } else if (syn && IsAnotherSyn(*c, d, s)) {
     End(*c, s.time, CloseReason::kReplaced);
     Remove(*c);
@@ -67,6 +70,19 @@ void TcpTracker::State::OnSlowSegment(Connection* c, const FlowView& flow, const
   UpdateStuck(*c);
   if (!c->closed) EnforceCaps(*c);
   if (!c->closed) UpdateFast(*c);
+}
+
+// Of a connection that is not read only the end matters.
+void TcpTracker::State::PassOver(Connection& c, int d, const Segment& s) {
+  ++c.unread_segments;
+  counters.Add(Counter::kSegmentsUnread);
+  Touch(c);
+  if (Has(s, tcp_flag::kFin)) c.half[d].finished = true;
+  if (Has(s, tcp_flag::kRst)) {
+    End(c, s.time, CloseReason::kReset);
+  } else if (c.half[0].finished && c.half[1].finished) {
+    End(c, s.time, CloseReason::kFin);
+  }
 }
 
 // Of a closed connection: does this segment belong to a new one on the same ports?

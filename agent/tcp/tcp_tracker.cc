@@ -18,6 +18,16 @@ void TcpTracker::OnSegment(const Segment& segment) {
 void TcpTracker::Advance(TimeNs now) {
   if (now.known()) state_->Advance(now.ns);
 }
+void TcpTracker::Disregard(const FlowKey& key) {
+  state_->Disregard(key);
+}
+void TcpTracker::TakeUnread(std::vector<UnreadConnection>& connections) {
+  connections.clear();
+  for (Connection* c = state_->foreign.front(); c != nullptr; c = c->foreign.next) {
+    connections.push_back({c->key, c->ref.opened_by, c->unread_segments});
+    c->unread_segments = 0;
+  }
+}
 void TcpTracker::Finish() {
   state_->Finish(CloseReason::kInputEnd);
 }
@@ -142,12 +152,25 @@ void TcpTracker::State::Touch(Connection& c) {
   live.PushBack(c);
 }
 
+void TcpTracker::State::Disregard(const FlowKey& key) {
+  Segment like;
+  like.source = key.a;
+  like.destination = key.b;
+  Connection* const c = table.Find(FlowView(like));
+  if (c == nullptr || c->closed || c->unread) return;
+  c->unread = true;
+  c->fast = false;
+  for (Half& x : c->half) x.held.Clear(pool);
+  UpdateStuck(*c);
+  foreign.PushBack(*c);
+}
+
 void TcpTracker::State::UpdateFast(Connection& c) {
   const Half& x = c.half[0];
   const Half& y = c.half[1];
-  c.fast = c.settled && !c.closing && !c.closed && !c.in_stuck && x.state == Half::State::kOpen &&
-           y.state == Half::State::kOpen && x.seen && y.seen && !x.finished && !y.finished &&
-           x.foreign_run == 0 && y.foreign_run == 0;
+  c.fast = c.settled && !c.unread && !c.closing && !c.closed && !c.in_stuck &&
+           x.state == Half::State::kOpen && y.state == Half::State::kOpen && x.seen && y.seen &&
+           !x.finished && !y.finished && x.foreign_run == 0 && y.foreign_run == 0;
 }
 
 void TcpTracker::State::TellOpen(Connection& c) {
@@ -176,7 +199,7 @@ void TcpTracker::State::End(Connection& c, TimeNs time, CloseReason reason) {
     Drain(c);
   }
   if (c.closed) return;
-  for (int d = 0; d < 2; ++d) {
+  for (int d = 0; d < 2 && !c.unread; ++d) {
     // Acknowledged but never captured. One number alone may have been a FIN.
     const Half& x = c.half[d];
     if (x.state != Half::State::kOpen || !x.seen || x.finished || !x.acked_known) continue;
@@ -194,6 +217,7 @@ void TcpTracker::State::Close(Connection& c, TimeNs time, CloseReason reason) {
   UpdateStuck(c);
   c.closed = true;
   c.fast = false;
+  if (c.unread) foreign.Remove(c);
   sink.OnClose(c.ref, time, reason);
   free_slots.push_back(c.ref.slot);
   live.Remove(c);

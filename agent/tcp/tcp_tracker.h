@@ -5,13 +5,23 @@
 // options are not looked at.
 #pragma once
 
+#include <cstdint>
 #include <memory>
+#include <vector>
 
 #include "agent/packet/segment.h"
 #include "agent/tcp/byte_events.h"
 #include "common/counters.h"
+#include "common/flow_key.h"
 
 namespace keytrail {
+
+// A connection that is not read, and its segments since the last look.
+struct UnreadConnection {
+  FlowKey key;
+  int8_t opened_by = -1;  // as in ConnectionRef
+  uint64_t segments = 0;
+};
 
 class TcpTracker final : public SegmentSink {
  public:
@@ -26,6 +36,13 @@ class TcpTracker final : public SegmentSink {
 
   // The input has ended: what is held is delivered (holes become gaps), every connection is closed.
   void Finish();
+
+  // Nobody wants the bytes of this connection any more, and some of them may not be captured from now on: no
+  // OnBytes() and no OnGap() follows, and its end (FIN, RST, another SYN, nothing for long) is told. Not from
+  // within a call of the sink.
+  void Disregard(const FlowKey& key);
+  // All that are open and disregarded.
+  void TakeUnread(std::vector<UnreadConnection>& connections);
 
   // Nothing will be read for a while: as Finish(), with CloseReason::kForgotten. What comes afterwards is
   // joined late, since nobody knows what a connection has seen in between.

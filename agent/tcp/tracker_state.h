@@ -37,9 +37,11 @@ struct TcpTracker::State {
   enum class Deadline : uint8_t { kSettle, kClose };
   void Schedule(Connection& c, Deadline what);
   void UpdateFast(Connection& c);
+  void Disregard(const FlowKey& key);
 
   // intake.cc
   void OnSlowSegment(Connection* c, const FlowView& flow, const Segment& s);
+  void PassOver(Connection& c, int d, const Segment& s);
   bool StartsAgain(const Connection& c, int d, const Segment& s) const;
   bool IsAnotherSyn(const Connection& c, int d, const Segment& s) const;
   void NoteSyn(Connection& c, int d, const Segment& s);
@@ -75,6 +77,7 @@ struct TcpTracker::State {
   ConnectionList<&Connection::idle> live;
   ConnectionList<&Connection::idle> closed;
   ConnectionList<&Connection::stuck> stuck;
+  ConnectionList<&Connection::foreign> foreign;
 
   struct Due {
     Connection* connection;

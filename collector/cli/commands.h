@@ -14,6 +14,8 @@ void AddLossesCommand(CLI::App& app, int& exit_status);
 void AddWatchCommand(CLI::App& app, int& exit_status);
 void AddBackupCommand(CLI::App& app, int& exit_status);
 void AddKeysCommand(CLI::App& app, int& exit_status);
+void AddDoctorCommand(CLI::App& app, int& exit_status);
+void AddFleetCommand(CLI::App& app, int& exit_status);
 
 // Exit statuses of all three programs.
 inline constexpr int kExitDone = 0;

@@ -28,6 +28,8 @@ int Main(int argc, char** argv) {
   AddWatchCommand(app, exit_status);
   AddBackupCommand(app, exit_status);
   AddKeysCommand(app, exit_status);
+  AddDoctorCommand(app, exit_status);
+  AddFleetCommand(app, exit_status);
   std::signal(SIGPIPE, SIG_IGN);  // a closed pipe is an error of the write that meets it
   try {
     app.parse(argc, argv);

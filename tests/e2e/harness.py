@@ -23,7 +23,7 @@ sys.path.insert(0, os.path.join(REPOSITORY, "tests", "support"))
 if os.geteuid() == 0:
     os.environ.setdefault("KEYTRAIL_USER", "root")
 
-BIN = os.environ.get("KEYTRAIL_BIN", os.path.join(REPOSITORY, "build", "release", "bin"))
+BIN = os.path.realpath(os.environ.get("KEYTRAIL_BIN", os.path.join(REPOSITORY, "build", "release", "bin")))
 BUNDLED = os.path.join(REPOSITORY, "tests", "data")
 PROTO = os.path.join(REPOSITORY, "proto", "kvproto")
 HOSTS = ("tidb1", "tidb2", "pd1", "tikv1")

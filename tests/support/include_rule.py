@@ -26,6 +26,9 @@ ROOMS = {
     "agent/grpc": ["agent/http2/stream_events.h", SCHEMA],
     "agent/ship": ["agent/grpc/call_events.h", SCHEMA],
     "agent/restraint": [],
+    "agent/focus": ["agent/packet/segment.h", "agent/capture/packet_source.h"],
+    # Looks at all that an agent uses, with the agent's own rooms.
+    "agent/doctor": ["agent/capture/", "agent/packet/", "agent/tcp/", "agent/http2/", "agent/ship/"],
     "agent": ["agent/"],  # the wiring: pipeline and main
     "collector/store": ["collector/correlate/report_model.h", "collector/correlate/correlator.h"],
     "collector/receive": ["collector/store/"],
@@ -61,11 +64,11 @@ THIRD_PARTY = [
     (r"sodium\.h$", ["common/key_token.cc"]),
     (r"(civetweb\.h|prometheus/.*)$", ["common/operations_port.cc"]),
     (r"(cap-ng\.h|seccomp\.h|linux/landlock\.h)$", ["common/confinement.cc"]),
-    (r"nlohmann/", ["collector/report/", "collector/cli/", "collector/query/audit_log.cc"]),
+    (r"nlohmann/", ["common/check_list.cc", "collector/report/", "collector/cli/", "collector/query/audit_log.cc"]),
     (r"CLI/", ["agent/*.cc", "collector/cli/", "collector/*.cc"]),
 ]
 
-PURE = ["agent/packet", "agent/tcp", "agent/http2", "agent/grpc", "agent/restraint", "collector/correlate"]
+PURE = ["agent/packet", "agent/tcp", "agent/http2", "agent/grpc", "agent/restraint", "agent/focus", "collector/correlate"]
 IMPURE_HEADERS = re.compile(
     r"^(thread|mutex|shared_mutex|condition_variable|future|atomic|semaphore|latch|barrier|stop_token|chrono|"
     r"ctime|time\.h|sys/time\.h|iostream|fstream|filesystem|unistd\.h|fcntl\.h|sys/socket\.h|netinet/.*|"

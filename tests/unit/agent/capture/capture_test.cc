@@ -38,6 +38,14 @@ std::vector<FilePacket> SomePackets(size_t n = 20) {
   return packets;
 }
 
+LiveSourceOptions Live(const std::string& device, const std::string& filter = "") {
+  LiveSourceOptions options;
+  options.devices = {device};
+  options.filter = filter;
+  options.ring_bytes = 1 << 20;
+  return options;
+}
+
 class Capture : public ::testing::Test {
  protected:
   void SetUp() override {
@@ -336,7 +344,7 @@ TEST_F(Capture, InterruptEndsAQuietPipe) {
 class LiveCapture : public Capture {
  protected:
   void Open(const std::string& device, const std::string& filter) {
-    Result<std::unique_ptr<PacketSource>> source = OpenDevice({device, filter, 1 << 20});
+    Result<std::unique_ptr<PacketSource>> source = OpenDevices(Live(device, filter));
     if (source.ok()) {
       source_ = std::move(source).value();
     } else {
@@ -395,7 +403,7 @@ TEST_F(LiveCapture, PacketsAndQuietTimes) {
 }
 
 TEST_F(Capture, MissingDevice) {
-  const Result<std::unique_ptr<PacketSource>> source = OpenDevice({"keytrail-none0", "", 1 << 20});
+  const Result<std::unique_ptr<PacketSource>> source = OpenDevices(Live("keytrail-none0"));
   ASSERT_FALSE(source.ok());
   EXPECT_NE(source.error().find("keytrail-none0"), std::string::npos) << source.error();
 }
