@@ -559,6 +559,9 @@ void Judge::JudgeStatements(const RegionCase& c) {
       }
       for (const Telling& t : s.tellings) cause->wrong.push_back({&s, t});
     } else if (c.tikv_contradicts) {
+      // A store that said the same all the time does not answer for another one that did not.
+      if (!c.truth && !c.contradicting_stores.empty() && !c.contradicting_stores.contains(s.speaker_host))
+        continue;
       const uint32_t server = ServingEndpoint(s.speaker_host, s.speaker);
       Cause* cause = TikvCauseOf(server, c.region, s.listener_host);
       // Which statement is wrong is not known, but the fault is told already by what the store refused.

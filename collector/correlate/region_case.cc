@@ -485,6 +485,26 @@ NeighbourIndex::Holders NeighbourIndex::HoldersOf(const Complaint& complaint) co
   return out;
 }
 
+namespace {
+
+void FindContradictingStores(const Scene& scene, RegionCase& c) {
+  std::map<uint32_t, std::set<uint32_t>> ranges;  // by machine
+  for (const Said& s : c.said) {
+    if (!IsPdAnswer(s.source)) ranges[s.speaker_host].insert(s.range);
+  }
+  for (const CaseComplaint& k : c.complaints) {
+    if (k.complaint->bounds != kNone && !k.elsewhere)
+      ranges[scene.ServerHost(k.complaint->observation)].insert(k.complaint->bounds);
+  }
+  for (const auto& [host, stated] : ranges) {
+    if (stated.size() > 1) c.contradicting_stores.insert(host);
+  }
+  for (const ServedOutside& s : c.served_outside)
+    c.contradicting_stores.insert(scene.hosts.OfEndpoint(s.server));
+}
+
+}  // namespace
+
 RegionCase BuildCase(const Scene& scene, const NeighbourIndex& neighbours, const RegionVersion& region,
                      std::vector<CaseComplaint> complaints) {
   RegionCase c;
@@ -516,6 +536,7 @@ RegionCase BuildCase(const Scene& scene, const NeighbourIndex& neighbours, const
     stated.insert({scene.ServerEndpoint(k.complaint->observation), k.complaint->bounds});
   }
   FindServedOutside(scene, c, stated);
+  FindContradictingStores(scene, c);
   c.tikv_contradicts = c.tikv_ranges.size() > 1 || !c.served_outside.empty();
   const auto invented =
       std::count_if(c.pd_ranges.begin(), c.pd_ranges.end(), [&](uint32_t r) { return c.PdInvented(r); });

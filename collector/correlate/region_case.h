@@ -61,6 +61,9 @@ struct RegionCase {
   // one after it had answered another. A single such range may come from a report before the capture.
   bool pd_contradicts = false;
   bool tikv_contradicts = false;  // statements of stores differ, or a store served what it says it lacks
+  // Machines of stores that do so each by itself. One store's contradiction is not another's, though a region
+  // was on both.
+  std::set<uint32_t> contradicting_stores;
   std::optional<uint32_t> truth;
 
   // PD answered it and no store told it so.

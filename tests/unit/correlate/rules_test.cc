@@ -266,6 +266,18 @@ TEST(Tikv, NarrowByServedKeysWithTheStoreAlone) {
             "tikv certain 5 7.3 x1");
 }
 
+// The region was on another store before, which said the same as ever.
+TEST(Tikv, ContradictionOfOneStoreIsNotAnothers) {
+  const auto report = Investigate(R"(
+    5 tikv2 > pd1 Heartbeat 7.3[a,m)
+    20 tikv1 > pd1 Heartbeat 7.3[a,m)
+    30 tidb1 > pd1 GetRegion f = 7.3[a,m)
+    40 tidb1 > tikv1 Get 7.3 k = outside k [a,h)
+  )");
+  EXPECT_EQ(Summary(report), "tikv certain 3 7.3 x1");
+  EXPECT_EQ(report.verdicts.at(0).server, "10.0.0.31:20160");
+}
+
 TEST(Tikv, NarrowByTwoBounds) {
   EXPECT_EQ(Judged(R"(
     10 tidb1 > pd1 GetRegion f = 7.3[a,z)
