@@ -209,14 +209,14 @@ class LiveCapture(harness.ProgramTest):
         ip("link add br0 type bridge")
         ip("link set kt1 master br0")
         ip("link set br0 up")
-        agent = self.agent("-i", "br0", "-i", "kt1", "--json", "-v")
+        agent = self.agent("-i", "br0", "-i", "kt1", "-f", "tcp", "--json", "-v")
         everybodys = [b"\xff" * 6 + packet[6:] for packet in self.packets]  # a bridge takes these itself, too
         send("kt0", everybodys)
         summary = self.check_calls(agent, everybodys)
         self.assertGreaterEqual(summary["packets"], 2 * len(everybodys))
 
     def test_any_sees_both_ends_of_a_cable(self):
-        agent = self.agent("-i", "any", "--json", "-v")
+        agent = self.agent("-i", "any", "-f", "tcp", "--json", "-v")
         send("kt0", self.packets)
         summary = self.check_calls(agent, self.packets)
         self.assertGreaterEqual(summary["packets"], 2 * len(self.packets))
@@ -340,6 +340,20 @@ class LiveCapture(harness.ProgramTest):
         agent = self.agent("-i", "kt1", "-f", "", "--json", "-v")
         send("kt0", there)
         self.assertEqual(self.check_calls(agent, there)["ports_found"], 0)
+
+    def test_foreign_connections_are_kept_for_who_asks(self):
+        mine, _ = self.first_grpc()
+        agents = [self.agent("-i", "kt1", "--json", "-v", *more)
+                  for more in (["--keep-foreign"], ["-w", os.path.join(self.scratch, "kept.pcap")])]
+        foreign = Foreign(mine[0])
+        for _ in range(4):
+            send("kt0", (foreign.begin() if foreign.next[0] == 1000 else []) + foreign.talk(500))
+            time.sleep(0.6)
+        for agent in agents:
+            agent.end()
+            summary = agent.lines()[-1]
+            self.assertGreaterEqual(summary["packets"], 2003)
+            self.assertEqual(summary["connections_excluded"], 0)
 
     def test_ports(self):
         there = [with_ports(packet, {20160: 30999}) for packet in self.packets]
