@@ -106,7 +106,7 @@ void CheckClockOffset(AnswerSource& source, CheckList& list) {
       });
   const int64_t took = SteadyNs() - began;
   if (theirs_ms == 0)
-    return list.NotChecked("clock_offset", "the collector does not say its time: " + outcome.problem);
+    return list.NotChecked("clock_offset", "the collector does not say its time: " + outcome.text);
   const int64_t offset_ns = asked + took / 2 - theirs_ms * 1'000'000;
   char text[128];
   std::snprintf(text, sizeof text,
