@@ -668,14 +668,15 @@ int RunAgent(const AgentArguments& arguments) {
 
 int Doctor(const AgentArguments& arguments) {
   DoctorOptions options;
-  options.devices = {arguments.device};
-  options.filter = arguments.filter;
-  options.open = [&] { return OpenSource(arguments); };
+  const std::unique_ptr<Shipper> none;  // nothing is shipped
+  options.devices = arguments.devices;
+  options.filter = arguments.filter;  // empty, too, where the ports are the filter
+  options.open = [&] { return OpenSource(arguments, none); };
   options.load_schema = [&]() -> Status {
     const Result<std::unique_ptr<Schema>> schema = LoadSchema(arguments);
     return schema ? Status(Done{}) : Status(Error{schema.error()});
   };
-  options.ring_bytes = static_cast<uint64_t>(LiveSourceOptions().buffer_bytes);
+  options.ring_bytes = arguments.ring_bytes * arguments.devices.size();
   options.collector = arguments.collector;
   options.key_file = arguments.key_file;
   options.server_key_file = arguments.server_key_file;

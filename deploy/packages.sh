@@ -13,11 +13,11 @@ KEYTRAIL_BUILD_PACKAGES=(
 )
 
 # To build and run the tests besides: zstd unpacks captures, tshark and prometheus-client are oracles,
-# iproute2 makes networks, openssl certificates.
+# iproute2 makes networks, openssl certificates, libcap2-bin takes capabilities away.
 # shellcheck disable=SC2034
 KEYTRAIL_TEST_PACKAGES=(
   libgtest-dev libgmock-dev libbenchmark-dev
-  zstd tshark openssl iproute2 python3-prometheus-client
+  zstd tshark openssl iproute2 libcap2-bin python3-prometheus-client
 )
 
 # To fuzz besides (tests/fuzz/run.sh): the compiler with libFuzzer, and the sanitizers' runtime.
