@@ -472,8 +472,8 @@ Result<std::unique_ptr<AgentMetrics>> OpenMetrics(const AgentArguments& argument
 }
 
 // The exit status of shipping: all stored, or some kept or lost.
-int FinishShipping(Shipper& shipper) {
-  const Status finished = shipper.Finish();
+int FinishShipping(Shipper& shipper, bool wait = true) {
+  const Status finished = shipper.Finish(wait);
   if (!shipper.kept().empty()) Tell(LogLevel::kWarn, shipper.kept());
   if (!finished.ok()) return Fail(finished.error());
   if (!shipper.kept().empty()) return kExitIncomplete;
@@ -655,7 +655,7 @@ int RunAgent(const AgentArguments& arguments) {
   }
   if (shipper != nullptr) {
     losses.Finish(pipeline.counters(), *shipper, live);
-    const int shipped = FinishShipping(*shipper);
+    const int shipped = FinishShipping(*shipper, !(watch && watch->given_up()));
     if (shipped == kExitFailed || exit_status == kExitDone) exit_status = shipped;
   }
   PrintSummary(arguments, pipeline, **schema, restraint, out);

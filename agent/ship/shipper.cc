@@ -67,6 +67,7 @@ struct Shipper::State {
   std::thread thread;
   std::atomic<bool> stop = false;
   std::atomic<bool> finishing = false;
+  std::atomic<bool> waits = true;  // at the end, for a collector that is away
 
   mutable std::mutex mutex;  // guards what follows
   std::string failure;
@@ -100,15 +101,16 @@ void Shipper::State::Exchange(std::string& unsent) {
 std::optional<std::string> Shipper::State::GivesUp(int64_t now_ns) const {
   if (!session->failure().empty()) return where + " refuses: " + session->failure();
   // With a spool there is no hurry before its end, or until it is full.
-  const bool waits = options.block_when_full && (spool == nullptr || spool->stuck());
-  if (!waits && !finishing.load()) return std::nullopt;
+  const bool blocks = options.block_when_full && (spool == nullptr || spool->stuck());
+  if (!blocks && !finishing.load()) return std::nullopt;
+  const bool hurry = finishing.load() && !waits.load() && (!session->open() || !dealer->trouble().empty());
   const int64_t waited = now_ns - session->progress_ns();
   if (!session->welcomed()) {
-    if (waited < options.connect_timeout_ns) return std::nullopt;
+    if (!hurry && waited < options.connect_timeout_ns) return std::nullopt;
     const std::string& why = dealer->trouble();
     return where + " does not answer (tried for " + Seconds(waited) + ")" + (why.empty() ? "" : ": " + why);
   }
-  if (waited < options.finish_timeout_ns) return std::nullopt;
+  if (!hurry && waited < options.finish_timeout_ns) return std::nullopt;
   return where + " has acknowledged nothing for " + Seconds(waited);
 }
 
@@ -266,8 +268,9 @@ void Shipper::SubmitLoss(const LossRecord& loss) {
   state_->queue.PutLoss(loss);
 }
 
-Status Shipper::Finish() {
+Status Shipper::Finish(bool wait) {
   State& s = *state_;
+  s.waits.store(wait);
   s.finishing.store(true);
   s.queue.Close();
   if (s.thread.joinable()) s.thread.join();

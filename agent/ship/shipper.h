@@ -91,8 +91,9 @@ class Shipper {
   void SubmitLoss(const LossRecord& loss);
   // Seals what is left, waits until all is acknowledged and says goodbye. Error: names the address, the
   // reason and what was not stored. Nothing may be submitted after. With a spool what could not be shipped is
-  // not lost: no Error then, but kept() is not empty.
-  Status Finish();
+  // not lost: no Error then, but kept() is not empty. With `wait` false it does not wait for a collector that
+  // takes nothing now.
+  Status Finish(bool wait = true);
   // After Finish(): what the spool keeps, why, and what to do; empty: nothing.
   const std::string& kept() const;
 

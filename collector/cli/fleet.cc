@@ -51,8 +51,8 @@ FleetResult RunInterruptibly(Fleet& fleet, FleetResult (Fleet::*verb)()) {
   return (fleet.*verb)();
 }
 
-int Finish(const FleetResult& result, const std::string& verb, const FleetOptions& options) {
-  std::fputs(SummaryOf(result, verb, options).c_str(), stderr);
+int Finish(const FleetResult& result, const std::string& verb) {
+  std::fputs(SummaryOf(result, verb).c_str(), stderr);
   return ExitOf(result);
 }
 
@@ -91,7 +91,7 @@ int RunStart(FleetArguments& arguments) {
     std::fprintf(stderr, "keytrail fleet: note: %s\n", note.c_str());
   Fleet fleet(*topology, arguments.options, state, TellHost);
   const FleetResult result = RunInterruptibly(fleet, &Fleet::Start);
-  return Finish(result, "start", fleet.options());
+  return Finish(result, "start");
 }
 
 // status, stop and collect work on what start left.
@@ -161,7 +161,7 @@ int RunStop(FleetArguments& arguments) {
   if (arguments.dry_run) return PrintCommands(*opened, arguments.options);
   Fleet fleet(opened->topology, arguments.options, *opened->state, TellHost);
   const FleetResult result = RunInterruptibly(fleet, &Fleet::Stop);
-  return Finish(result, "stop", fleet.options());
+  return Finish(result, "stop");
 }
 
 int RunCollect(FleetArguments& arguments) {
@@ -170,7 +170,7 @@ int RunCollect(FleetArguments& arguments) {
   Fleet fleet(opened->topology, arguments.options, *opened->state, TellHost);
   const FleetResult result = RunInterruptibly(fleet, &Fleet::Collect);
   CloseAfterLook(*opened);
-  return Finish(result, "collect", fleet.options());
+  return Finish(result, "collect");
 }
 
 int RunScript(FleetArguments&) {

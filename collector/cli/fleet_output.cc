@@ -108,7 +108,7 @@ std::string HostLine(const HostResult& host) {
   return line;
 }
 
-std::string SummaryOf(const FleetResult& result, const std::string& verb, const FleetOptions& options) {
+std::string SummaryOf(const FleetResult& result, const std::string& verb) {
   const std::string prefix = "keytrail fleet: ";
   std::string text;
   if (!result.failure.empty()) text += prefix + result.failure + "\n";
@@ -132,7 +132,7 @@ std::string SummaryOf(const FleetResult& result, const std::string& verb, const 
   const std::string of =
       std::to_string(well) + " of " + std::to_string(hosts) + (hosts == 1 ? " host" : " hosts");
   if (verb == "start" && well != 0) {
-    text += prefix + of + " run; each ends after " + std::to_string(options.duration_s) + " s by itself\n";
+    text += prefix + of + " run, and end by themselves when their time is over\n";
   } else if (hosts != 0) {
     text += prefix + of + " done\n";
   }

@@ -1,6 +1,7 @@
 #include "collector/correlate/region_case.h"
 
 #include <algorithm>
+#include <iterator>
 #include <limits>
 #include <tuple>
 
@@ -9,6 +10,8 @@ namespace {
 
 // Looking back for ranges that start before a place and reach into it stops after so many.
 constexpr size_t kMostLookedBack = 64;
+// A report takes a moment until PD's tree holds it.
+constexpr int64_t kSettledNs = 1'000'000'000;
 
 View SpeakerSide(StatementSource source) {
   return IsReportToPd(source) ? View::kClient : View::kServer;
@@ -132,6 +135,23 @@ std::vector<uint32_t> Among(const std::vector<uint32_t>& ranges, const std::set<
   return out;
 }
 
+// PD answered `range`, of which no store told it, well after a store had told it another one: it is no older
+// report that PD still held.
+bool InventedAgainstReport(const Scene& scene, const RegionCase& c, uint32_t range) {
+  if (!c.PdInvented(range)) return false;
+  for (const Said& answer : c.said) {
+    if (!IsPdAnswer(answer.source) || answer.range != range || answer.tellings.empty()) continue;
+    const Event asked = scene.Asked(answer.tellings.back().observation);
+    for (const Said& report : c.said) {
+      // PD only logs the report of a split.
+      if (report.source != StatementSource::kHeartbeat || report.tellings.empty()) continue;
+      const Event told = scene.Asked(report.tellings.front().observation);
+      if (scene.Compare(told, {asked.observation, asked.t_ns - kSettledNs}) == Order::kBefore) return true;
+    }
+  }
+  return false;
+}
+
 // Which of the stated ranges is true. A component's own statements never decide for it alone: what decides
 // is a contradiction of one component together with the other's word, or what was served.
 std::optional<uint32_t> FindTruth(const Scene& scene, const NeighbourIndex& neighbours, const RegionCase& c) {
@@ -152,6 +172,7 @@ std::optional<uint32_t> FindTruth(const Scene& scene, const NeighbourIndex& neig
         KeepIfAny(alive, [&](uint32_t r) { return !range(r).Contains(AsBytes(served.high)); });
       }
     }
+    KeepIfAny(alive, [&](uint32_t r) { return c.against_report.contains(r); });
     if (auto one = Only(alive)) return one;
     // What PD repeats after a store's report is that report once more. Against a store only what PD knew
     // otherwise counts.
@@ -354,9 +375,7 @@ std::optional<RegionVersion> NeighbourIndex::Refutes(const RegionVersion& region
 }
 
 std::optional<RegionVersion> NeighbourIndex::KnownAround(const Range& hole, uint32_t lookup) const {
-  // A report takes a moment until the tree holds it. One that was disputed a while ago may still be so:
-  // stores repeat theirs every minute.
-  constexpr int64_t kSettledNs = 1'000'000'000;
+  // What was disputed a while ago may still be so: stores repeat their reports every minute.
   constexpr int64_t kDisputedForNs = 120'000'000'000;
   if (!one_pd_ || scene_.At(lookup).req_first == kNoTime) return std::nullopt;
   const Event asked = scene_.Asked(lookup);
@@ -501,6 +520,9 @@ RegionCase BuildCase(const Scene& scene, const NeighbourIndex& neighbours, const
   const auto invented =
       std::count_if(c.pd_ranges.begin(), c.pd_ranges.end(), [&](uint32_t r) { return c.PdInvented(r); });
   c.pd_contradicts = invented > 1 || MovedOnByItself(scene, c);
+  std::copy_if(c.pd_ranges.begin(), c.pd_ranges.end(),
+               std::inserter(c.against_report, c.against_report.end()),
+               [&](uint32_t r) { return InventedAgainstReport(scene, c, r); });
   c.truth = FindTruth(scene, neighbours, c);
   return c;
 }

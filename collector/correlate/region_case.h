@@ -54,6 +54,8 @@ struct RegionCase {
   std::set<uint32_t> pd_ranges;        // that PD answered
   std::set<uint32_t> reported_ranges;  // that a store told PD
   std::set<uint32_t> tikv_ranges;      // that a store stated to anybody, complaints included
+  std::set<uint32_t>
+      against_report;  // that PD answered and no store told it, well after one had told it another
   std::vector<ServedOutside> served_outside;
   // PD's own answers differ in a way that no store's report explains: two ranges that no store told it, or
   // one after it had answered another. A single such range may come from a report before the capture.

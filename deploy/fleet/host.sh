@@ -13,11 +13,13 @@ mark=.keytrail-fleet
 # What host.sh and the supervisor that it leaves behind both do.
 # shellcheck disable=SC2016
 common='
-# Field 22 of /proc/PID/stat: when it began; a number that was given to another process has another one.
+# Field 22 of /proc/PID/stat: when it began; a number that was given to another process has another one. One that
+# ended and that nobody waits for is gone, too.
 began() {
   stat=$(cat "/proc/$1/stat" 2>/dev/null) || return 1
   # shellcheck disable=SC2086
   set -- ${stat##*) }
+  [ "$1" != Z ] || return 1
   echo "${20}"
 }
 # FOLDER: a start or stop is under way there. A lock whose owner is gone is none.
@@ -98,6 +100,7 @@ lock() {
     [ "$tries" -gt 0 ] || ln -s "$$ $(began $$)" "$root/lock" || exit 1
   done
   trap 'rm -f "$root/lock"' EXIT
+  trap 'exit 1' HUP INT TERM PIPE
 }
 
 # The version of the program, if it can run here at all.
@@ -208,7 +211,7 @@ write_supervisor() {
   {
     printf '%s' "$common"
     cat <<'SUPERVISOR'
-# Ends with the program, which it ends after LIMIT seconds, and cleans up behind it.
+# Ends with the program, which it ends if it has not done so a minute after LIMIT seconds, and cleans up behind it.
 supervise() {
   root=$1 limit=$2 keep=$3
   shift 3
@@ -221,7 +224,8 @@ supervise() {
   echo "$pid $(began "$pid")" >"$root/pid.new" && mv "$root/pid.new" "$root/pid"
   (
     trap 'kill "$nap" 2>/dev/null; exit 0' TERM
-    sleep "$limit" &
+    # A minute more: the program knows its time, and ships what it has at the end of it.
+    sleep "$((limit + 60))" &
     nap=$!
     wait "$nap"
     kill -TERM "$pid" 2>/dev/null

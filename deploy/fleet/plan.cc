@@ -20,8 +20,8 @@ constexpr char kUnadmit[] = "rm -f \"$1/$2.pub\"";
 // What an agent and a collector log when nothing can go wrong at the start any more.
 constexpr char kAgentReady[] = "runs as ";
 constexpr char kCollectorReady[] = "listening on ";
-// The supervisor ends an agent that did not end by itself so long after its time.
-constexpr int64_t kAgentLimitSlack_s = 60;
+// Agents ship what they have at the end of their time.
+constexpr int64_t kAgentEnd_s = 60;
 
 std::string FolderOf(const std::string& dir, const FleetOptions& options, const std::string& name) {
   std::string above = dir.empty() ? options.dir : dir;
@@ -164,7 +164,7 @@ void AddAgentSteps(const Topology& topology, const FleetHost& host, const FleetC
   std::vector<std::string> launch = {"agent",
                                      wanted,
                                      options.archive_sha256,
-                                     std::to_string(options.duration_s + kAgentLimitSlack_s),
+                                     std::to_string(options.duration_s),
                                      options.leave_nothing ? "nothing" : "all",
                                      kAgentReady};
   launch.insert(launch.end(), words.begin(), words.end());
@@ -186,7 +186,7 @@ void AddCollectorSteps(const FleetCollector& collector, const FleetOptions& opti
   unit.steps.push_back(Prepare(unit, options, "collector", wanted, 0));
   unit.steps.push_back(
       Put(unit, options, KeyFile(options, KeyNameOf("collector"), ".key"), "own.key", StepKind::kPut));
-  const int64_t limit = options.duration_s + kAgentLimitSlack_s + options.linger_s;
+  const int64_t limit = options.duration_s + kAgentEnd_s + options.linger_s;
   std::vector<std::string> launch = {
       "collector",    wanted, "-", std::to_string(limit), options.leave_nothing ? "nothing" : "all",
       kCollectorReady};

@@ -23,6 +23,13 @@ inline std::string RowKey(int64_t table, int64_t row) {
   return key;
 }
 
+// The row of such a raw key, or -1.
+inline int64_t RowOf(const std::string& raw) {
+  const std::string first = RowKey(kTable, 0);
+  if (raw.size() != first.size() || raw.compare(0, 11, first, 0, 11) != 0) return -1;
+  return static_cast<int64_t>(LoadBe64(AsBytes(raw).data() + 11) ^ (uint64_t{1} << 63));
+}
+
 // The form of region boundaries and of what PD is asked for.
 inline std::string Encoded(const std::string& raw) {
   return EncodeKey(AsBytes(raw));

@@ -35,7 +35,10 @@ target_link_libraries(live_protos PUBLIC protobuf::libprotobuf PkgConfig::GRPC T
 # Generated, large, and never the bottleneck: what counts is how long it compiles.
 target_compile_options(live_protos PRIVATE -O1 -g0 -w)
 
-add_executable(live_node live/live_node.cc live/load.cc)
+add_executable(live_node
+  live/client_node.cc live/live_node.cc live/load.cc live/node.cc live/pd_client.cc live/pd_node.cc live/raft_streams.cc
+  live/region_cache.cc live/region_tree.cc live/statements.cc live/store_checks.cc live/store_node.cc
+  live/store_pool.cc live/store_regions.cc)
 target_link_libraries(live_node PRIVATE keytrail_options keytrail_common live_protos CLI11::CLI11)
 target_include_directories(live_node SYSTEM PRIVATE ${LIVE_PROTO_DIR})
 set_target_properties(live_node PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)

@@ -1,7 +1,10 @@
 // live_node ROLE: a node of the live test's cluster, or an end of a gRPC load. tests/live/README.md.
 #include <CLI/CLI.hpp>
 
+#include "tests/live/client_node.h"
 #include "tests/live/load.h"
+#include "tests/live/pd_node.h"
+#include "tests/live/store_node.h"
 
 int main(int argc, char** argv) {
   using namespace keytrail::live;
@@ -26,7 +29,22 @@ int main(int argc, char** argv) {
       ->capture_default_str()
       ->check(CLI::Range(1, 64));
 
+  std::string pd_address;
+  uint64_t seed = 1;
+  bool unary = false;
+  CLI::App* pd = app.add_subcommand("pd", "A PD");
+  CLI::App* store = app.add_subcommand("store", "A TiKV");
+  CLI::App* client = app.add_subcommand("client", "A TiDB");
+  for (CLI::App* node : {pd, store})
+    node->add_option("address", address, "HOST:PORT to listen at")->required();
+  for (CLI::App* node : {store, client}) node->add_option("--pd", pd_address, "HOST:PORT of PD")->required();
+  for (CLI::App* node : {pd, store, client}) node->add_option("--seed", seed, "Of its random numbers");
+  client->add_flag("--unary", unary, "No BatchCommands streams, as with max-batch-size = 0");
+
   CLI11_PARSE(app, argc, argv);
   if (*serve) return Serve(address, value_bytes);
+  if (*pd) return RunPd(address, seed);
+  if (*store) return RunStore(address, pd_address, seed);
+  if (*client) return RunClient(pd_address, !unary, seed);
   return Load(plan);
 }

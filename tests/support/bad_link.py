@@ -25,7 +25,9 @@ Weather = collections.namedtuple("Weather", "delay jitter loss duplicate reorder
 
 
 class BadLink:
-    """Between the namespaces, with devices of these names there; up when it is made. `weather` may be replaced at any time."""
+    """Between the namespaces, with devices of these names there; up when it is made. `weather` may be replaced at any time.
+
+    A namespace is a name of `ip netns` or the number of a process that is in it; an end without an address (None) is for a bridge."""
 
     def __init__(self, namespaces, devices, addresses, weather, seed):
         self.weather = weather
@@ -40,10 +42,12 @@ class BadLink:
                 # The name must be free here until it is moved.
                 name = f"bl{os.getpid()}{len(self._ends)}"
                 fcntl.ioctl(end, TUNSETIFF, struct.pack("16sH22x", name.encode(), IFF_TAP | IFF_NO_PI))
-                for words in (["link", "set", name, "netns", namespace, "name", device],
-                              ["-n", namespace, "addr", "add", address, "dev", device],
-                              ["-n", namespace, "link", "set", device, "up"]):
-                    subprocess.run(["ip", *words], check=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+                there = (["nsenter", f"--net=/proc/{namespace}/ns/net", "ip"] if str(namespace).isdigit()
+                         else ["ip", "-n", namespace])
+                for words in (["ip", "link", "set", name, "netns", str(namespace), "name", device],
+                              [*there, "addr", "add", address, "dev", device] if address else ["true"],
+                              [*there, "link", "set", device, "up"]):
+                    subprocess.run(words, check=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         except BaseException:
             self._close()
             raise

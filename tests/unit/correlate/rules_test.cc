@@ -193,6 +193,25 @@ TEST(Rule3, PdDoesNotAcquitItselfByRepetition) {
             "inconclusive pd,tikv 3 7.3 x1");
 }
 
+// Two faults about one version: PD's invention is no witness against the store's heartbeats, although another
+// of the store's ranges is refuted by what it served.
+TEST(Rule3, PdWideAndAStoreThatCutsShort) {
+  const std::string script = R"(
+    5 tikv1 > pd1 Heartbeat 7.3[a,m)
+    2s tidb1 > pd1 GetRegion f = 7.3[a,z)
+    3s tidb1 > tikv1 Get 7.3 p = outside p [a,m)
+    4s tikv1 > pd1 Heartbeat 7.3[a,m)
+    5s tidb2 > pd1 GetRegion f = 7.3[a,m)
+    6s tidb2 > tikv1 Get 7.3 k = outside k [a,h)
+    7s tidb2 > tikv1 Get 7.3 k = ok
+  )";
+  EXPECT_EQ(Judged(script), "pd certain 3 7.3 x2; tikv certain 3 7.3 x1");
+  // The same when nobody used PD's answer.
+  std::string unused = script;
+  unused.erase(unused.find("    3s"), unused.find("    4s") - unused.find("    3s"));
+  EXPECT_EQ(Judged(unused), "tikv certain 3 7.3 x1; pd certain 0.1 7.3 x1");
+}
+
 TEST(SelfContradiction, PdWithoutAnyComplaint) {
   const auto report = Investigate(R"(
     8 tidb2 > pd1 GetRegion f = 7.3[a,m)
