@@ -52,6 +52,7 @@ struct AgentArguments {
   bool promiscuous = false;
   std::string ports = kDefaultPorts;
   bool filter_given = false;
+  bool keep_foreign = false;
   std::string file;
   std::string filter;
   std::string write_file;
@@ -152,6 +153,11 @@ void DescribeArguments(CLI::App& app, AgentArguments& arguments) {
       ->type_name("PORTS")
       ->needs(device)
       ->excludes(filter);
+  app.add_flag(
+         "--keep-foreign", arguments.keep_foreign,
+         "Go on capturing busy connections and ports that turned out to carry other protocols than gRPC;\n"
+         "without it the kernel leaves them out (-w keeps them, too)")
+      ->needs(device);
   app.add_option(
          "--ring", arguments.ring_bytes,
          "Memory of the kernel for packets that wait to be read, for each device (64MiB if not given); "
@@ -332,7 +338,7 @@ void Watch(const AgentArguments& arguments, const std::unique_ptr<Shipper>& ship
   options.focus.emplace();
   if (!arguments.filter_given) options.focus->ports = *ParsePortRanges(arguments.ports);
   // Who keeps the packets wants all of them.
-  options.focus->excludes = arguments.write_file.empty();
+  options.focus->excludes = arguments.write_file.empty() && !arguments.keep_foreign;
 }
 
 // Tells a collector what a live capture loses while it goes on: it judges meanwhile.
@@ -662,14 +668,15 @@ int RunAgent(const AgentArguments& arguments) {
 
 int Doctor(const AgentArguments& arguments) {
   DoctorOptions options;
-  options.devices = {arguments.device};
-  options.filter = arguments.filter;
-  options.open = [&] { return OpenSource(arguments); };
+  const std::unique_ptr<Shipper> none;  // nothing is shipped
+  options.devices = arguments.devices;
+  options.filter = arguments.filter;  // empty, too, where the ports are the filter
+  options.open = [&] { return OpenSource(arguments, none); };
   options.load_schema = [&]() -> Status {
     const Result<std::unique_ptr<Schema>> schema = LoadSchema(arguments);
     return schema ? Status(Done{}) : Status(Error{schema.error()});
   };
-  options.ring_bytes = static_cast<uint64_t>(LiveSourceOptions().buffer_bytes);
+  options.ring_bytes = arguments.ring_bytes * arguments.devices.size();
   options.collector = arguments.collector;
   options.key_file = arguments.key_file;
   options.server_key_file = arguments.server_key_file;

@@ -14,11 +14,12 @@ KEYTRAIL_BUILD_PACKAGES=(
 )
 
 # To build and run the tests besides: zstd unpacks captures, tshark and prometheus-client are oracles,
-# iproute2 makes networks, openssl certificates, openssh a host that keytrail fleet logs in to.
+# iproute2 makes networks, openssl certificates, libcap2-bin takes capabilities away, openssh is a host that keytrail
+# fleet logs in to.
 # shellcheck disable=SC2034
 KEYTRAIL_TEST_PACKAGES=(
   libgtest-dev libgmock-dev libbenchmark-dev
-  zstd tshark openssl iproute2 python3-prometheus-client openssh-client openssh-server
+  zstd tshark openssl iproute2 libcap2-bin python3-prometheus-client openssh-client openssh-server
 )
 
 # To fuzz besides (tests/fuzz/run.sh): the compiler with libFuzzer, and the sanitizers' runtime.

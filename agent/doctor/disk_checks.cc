@@ -154,6 +154,11 @@ void CheckSpool(const DoctorOptions& options, const Account& account, const Reda
   struct stat about {};
   const bool there = stat(options.spool.c_str(), &about) == 0;
   uint64_t used = 0;
+  if (!there && errno != ENOENT) {
+    return list.Add(Fault(where + " cannot be written by '" + account.name + "': " + std::strerror(errno), {},
+                          "the folders above it must let that user through (namei -l " +
+                              ShellWord(options.spool) + " shows them)"));
+  }
   if (there) {
     if (!S_ISDIR(about.st_mode)) {
       return list.Add(Fault(where + " is no folder", {}, "choose another name"));

@@ -37,12 +37,13 @@ constexpr size_t kSignatureBytes = 10;
 constexpr size_t kMechanismAt = 12;
 constexpr size_t kMechanismBytes = 20;
 
-std::string Greeting(const char* mechanism) {
-  std::string greeting(kGreetingBytes, '\0');
+// Signature and version: enough for the other end to send its whole greeting. One that saw a mechanism which
+// it does not have would hang up before it tells its own.
+std::string HalfGreeting() {
+  std::string greeting(kMechanismAt, '\0');
   greeting[0] = '\xff';
   greeting[kSignatureBytes - 1] = '\x7f';
   greeting[kSignatureBytes] = 3;
-  greeting.replace(kMechanismAt, std::strlen(mechanism), mechanism);
   return greeting;
 }
 
@@ -112,8 +113,8 @@ Connection ConnectTcp(const std::string& rest) {
 }
 
 // What the other end says first, up to a greeting.
-std::string ReadGreeting(int fd, const char* mechanism) {
-  const std::string own = Greeting(mechanism);
+std::string ReadGreeting(int fd) {
+  const std::string own = HalfGreeting();
   if (send(fd, own.data(), own.size(), MSG_NOSIGNAL) != static_cast<ssize_t>(own.size())) return {};
   std::string heard;
   const int64_t until = SteadyNs() + int64_t{kGreetingMs} * 1'000'000;
@@ -208,7 +209,7 @@ CollectorProbe ProbeCollector(const std::string& address, const std::optional<Ag
     probe.detail = std::strerror(connection.error);
     return probe;
   }
-  const std::string heard = ReadGreeting(connection.socket->get(), keys ? "CURVE" : "NULL");
+  const std::string heard = ReadGreeting(connection.socket->get());
   const bool zmtp = heard.size() >= kSignatureBytes && heard[0] == '\xff' && heard[9] == '\x7f';
   if (!zmtp || heard.size() < kGreetingBytes) {
     probe.outcome = heard.empty() ? Outcome::kSilent : Outcome::kOtherProtocol;

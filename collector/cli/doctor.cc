@@ -91,42 +91,47 @@ void CheckData(const std::string& folder, CheckList& list) {
   }
 }
 
-// The collector's clock is asked for several times: the quickest answer knows it best.
+void CheckClockOffset(AnswerSource& source, CheckList& list) {
+  SqlRequest request;
+  request.sql = "select cast((julianday('now') - 2440587.5) * 86400000 as integer)";
+  request.purpose = "doctor";
+  int64_t theirs_ms = 0;
+  const int64_t asked = WallClockNs();
+  const int64_t began = SteadyNs();
+  const SqlOutcome outcome = source.Sql(
+      request, [](const std::vector<std::string>&) { return true; },
+      [&](const std::vector<Store::QueryValue>& row) {
+        if (!row.empty()) theirs_ms = row[0].integer;
+        return true;
+      });
+  const int64_t took = SteadyNs() - began;
+  if (theirs_ms == 0)
+    return list.NotChecked("clock_offset", "the collector does not say its time: " + outcome.text);
+  const int64_t offset_ns = asked + took / 2 - theirs_ms * 1'000'000;
+  char text[128];
+  std::snprintf(text, sizeof text,
+                "this host's clock and the collector's differ by %+.3f s, give or take %.3f s",
+                static_cast<double>(offset_ns) / 1e9, static_cast<double>(took) / 2e9 + 0.001);
+  if (std::abs(offset_ns) - took / 2 <= kLargeOffsetNs) return list.Ok("clock_offset", text);
+  list.Add({"clock_offset", CheckLevel::kWarning, text, "timedatectl set-ntp true",
+            "on the host whose clock is wrong"});
+}
+
 void CheckQuery(const DoctorArguments& arguments, CheckList& list) {
   const Result<std::unique_ptr<AnswerSource>> source = ConnectToCollector(arguments.query, arguments.tls);
-  if (!source) {
+  const Result<AgentsReport> report =
+      source ? (*source)->Agents() : Result<AgentsReport>(Error{source.error()});
+  if (!report) {
     return list.Add({"query",
                      CheckLevel::kFault,
-                     source.error(),
+                     report.error(),
                      {},
                      "give the address of the collector's --query, and see that it runs: systemctl status "
                      "keytrail-collector"});
   }
-  int64_t shortest_ns = 0;
-  int64_t offset_ns = 0;
-  size_t agents = 0;
-  for (int i = 0; i < 5; ++i) {
-    const int64_t began = SteadyNs();
-    const int64_t asked = WallClockNs();
-    const Result<AgentsReport> report = (*source)->Agents();
-    const int64_t took = SteadyNs() - began;
-    if (!report) {
-      return list.Add({"query", CheckLevel::kFault, report.error(), {}, "look at the collector's log"});
-    }
-    agents = report->agents.size();
-    if (i != 0 && took >= shortest_ns) continue;
-    shortest_ns = took;
-    offset_ns = report->now_ns - (asked + took / 2);
-  }
-  list.Ok("query", "the collector at '" + arguments.query + "' answers; it knows " + std::to_string(agents) +
-                       " starts of agents");
-  char text[128];
-  std::snprintf(text, sizeof text,
-                "this host's clock and the collector's differ by %+.3f s, give or take %.3f s",
-                static_cast<double>(-offset_ns) / 1e9, static_cast<double>(shortest_ns) / 2e9);
-  if (std::abs(offset_ns) - shortest_ns / 2 <= kLargeOffsetNs) return list.Ok("clock_offset", text);
-  list.Add({"clock_offset", CheckLevel::kWarning, text, "timedatectl set-ntp true",
-            "on the host whose clock is wrong"});
+  list.Ok("query", "the collector at '" + arguments.query + "' answers; it knows " +
+                       std::to_string(report->agents.size()) + " starts of agents");
+  CheckClockOffset(**source, list);
 }
 
 std::string AgentProgram() {

@@ -6,6 +6,7 @@ Needs root: the traffic goes over devices in a network namespace of the test's o
 """
 
 import collections
+import contextlib
 import ctypes
 import json
 import os
@@ -17,6 +18,7 @@ import time
 import unittest
 
 import harness
+import unified_log
 from test_restraint import CLONE_NEWNET, frames, moved
 
 AGENT = harness.program("keytrail-agent")
@@ -207,14 +209,14 @@ class LiveCapture(harness.ProgramTest):
         ip("link add br0 type bridge")
         ip("link set kt1 master br0")
         ip("link set br0 up")
-        agent = self.agent("-i", "br0", "-i", "kt1", "--json", "-v")
+        agent = self.agent("-i", "br0", "-i", "kt1", "-f", "tcp", "--json", "-v")
         everybodys = [b"\xff" * 6 + packet[6:] for packet in self.packets]  # a bridge takes these itself, too
         send("kt0", everybodys)
         summary = self.check_calls(agent, everybodys)
         self.assertGreaterEqual(summary["packets"], 2 * len(everybodys))
 
     def test_any_sees_both_ends_of_a_cable(self):
-        agent = self.agent("-i", "any", "--json", "-v")
+        agent = self.agent("-i", "any", "-f", "tcp", "--json", "-v")
         send("kt0", self.packets)
         summary = self.check_calls(agent, self.packets)
         self.assertGreaterEqual(summary["packets"], 2 * len(self.packets))
@@ -226,12 +228,49 @@ class LiveCapture(harness.ProgramTest):
             summary = self.check_calls(agent, self.packets)
             self.assertEqual(summary["packets"], len(self.packets))
 
-    def test_down_and_up_again(self):
+    @contextlib.contextmanager
+    def collector(self):
+        """The folder of a collector that runs."""
         data = os.path.join(self.scratch, "data")
         collector = subprocess.Popen([harness.program("keytrail-collector"), "--listen", ADDRESS, "--query", "none", "--data",
                                       data], stderr=subprocess.DEVNULL)
         try:
             harness.wait_listening(collector, ADDRESS)
+            yield data
+        finally:
+            collector.send_signal(signal.SIGTERM)
+            collector.wait(PATIENCE)
+
+    def losses(self, data, kind):
+        got = harness.run([harness.program("keytrail"), "losses", "--db", data, "--json"])
+        return [l for l in json.loads(got.stdout)["losses"] if l["kind"] == kind]
+
+    def test_what_the_kernel_drops_is_counted_and_told_with_its_time(self):
+        packets = [p for p in self.packets if 20160 in ports_of(p)] * 3
+        self.assertGreater(sum(map(len, packets)), 1 << 20)
+        with self.collector() as data:
+            agent = self.agent("-i", "kt1", "-f", "tcp port 20160", "-v", "--ring", "512KiB", "--collector", ADDRESS)
+            begun = time.time_ns()
+            agent.process.send_signal(signal.SIGSTOP)
+            send("kt0", packets)
+            agent.process.send_signal(signal.SIGCONT)
+            told = until(lambda: self.losses(data, "kernel_drops"), "no drops were told while the capture goes on")
+            self.assertEqual(agent.end(), harness.INCOMPLETE)
+            ended = time.time_ns()
+        counted = next(line.fields for line in map(unified_log.parse, agent.words().splitlines()) if line.message == "counters")
+        dropped = int(counted["kernel_drops"])
+        self.assertGreater(dropped, 0)
+        self.assertEqual(int(counted["packets"]) + dropped, len(packets))
+        losses = self.losses(data, "kernel_drops")
+        self.assertEqual(sum(l["count"] for l in losses), dropped)
+        for loss in told + losses:
+            # The span begins with the look before the drops.
+            self.assertLess(begun - 5 * 10**9, loss["first_ns"])
+            self.assertLess(loss["first_ns"], loss["last_ns"])
+            self.assertLess(loss["last_ns"], ended)
+
+    def test_down_and_up_again(self):
+        with self.collector() as data:
             agent = self.agent("-i", "kt1,kt3", "-v", "--collector", ADDRESS, "--agent-name", "here")
             send("kt0", self.packets)
             ip("link set kt1 down")
@@ -246,12 +285,8 @@ class LiveCapture(harness.ProgramTest):
             send("kt0", after)
             time.sleep(0.5)
             self.assertEqual(agent.end(), harness.INCOMPLETE)
-        finally:
-            collector.send_signal(signal.SIGTERM)
-            collector.wait(PATIENCE)
-        got = harness.run([harness.program("keytrail"), "losses", "--db", data, "--json"])
-        losses = [l for l in json.loads(got.stdout)["losses"] if l["kind"] == "interface_down"]
-        self.assertEqual(sum(l["count"] for l in losses), 1, got.stdout)
+        losses = self.losses(data, "interface_down")
+        self.assertEqual(sum(l["count"] for l in losses), 1, losses)
         self.assertTrue(any(l["last_ns"] > l["first_ns"] for l in losses), losses)
         got = harness.run([harness.program("keytrail"), "sql", "--db", data, "--format", "csv", "-e",
                            "select count(*) from calls where kind <> 'amend'"])
@@ -305,6 +340,20 @@ class LiveCapture(harness.ProgramTest):
         agent = self.agent("-i", "kt1", "-f", "", "--json", "-v")
         send("kt0", there)
         self.assertEqual(self.check_calls(agent, there)["ports_found"], 0)
+
+    def test_foreign_connections_are_kept_for_who_asks(self):
+        mine, _ = self.first_grpc()
+        agents = [self.agent("-i", "kt1", "--json", "-v", *more)
+                  for more in (["--keep-foreign"], ["-w", os.path.join(self.scratch, "kept.pcap")])]
+        foreign = Foreign(mine[0])
+        for _ in range(4):
+            send("kt0", (foreign.begin() if foreign.next[0] == 1000 else []) + foreign.talk(500))
+            time.sleep(0.6)
+        for agent in agents:
+            agent.end()
+            summary = agent.lines()[-1]
+            self.assertGreaterEqual(summary["packets"], 2003)
+            self.assertEqual(summary["connections_excluded"], 0)
 
     def test_ports(self):
         there = [with_ports(packet, {20160: 30999}) for packet in self.packets]

@@ -313,7 +313,7 @@ class LiveAgent(Served):
             subprocess.run(command.split(), check=True)
 
     def test_a_device(self):
-        with self.agent("-i", "kt1", "--collector", self.address, "--cpu-limit", "10000") as (_, base):
+        with self.agent("-i", "kt1", "-f", "", "--collector", self.address, "--cpu-limit", "10000") as (_, base):
             until(lambda: "nobody takes the connection" in get(base, "/readyz")[1])
             with self.collector(os.path.join(self.scratch, "data")) as collector:
                 until(lambda: get(base, "/readyz") == (200, "ready\n"))

@@ -6,5 +6,7 @@ target_compile_definitions(packet_decoder_test PRIVATE
                            KEYTRAIL_SHARED_DATA_DEFAULT="${CMAKE_SOURCE_DIR}/../shared/data")
 keytrail_test(fragment_test SOURCES unit/agent/packet/fragment_test.cc unit/agent/schema/count_allocations.cc
               DEPENDS agent_packet)
-keytrail_test(capture_test SOURCES unit/agent/capture/capture_test.cc unit/agent/capture/pcapng_test.cc DEPENDS agent_capture
-              PRIVATE_DEPENDS PkgConfig::ZSTD)
+keytrail_test(capture_test SOURCES unit/agent/capture/capture_test.cc unit/agent/capture/pcapng_test.cc
+              unit/agent/capture/kernel_filter_test.cc DEPENDS agent_capture
+              PRIVATE_DEPENDS PkgConfig::ZSTD PkgConfig::PCAP)
+keytrail_test(focus_test SOURCES unit/agent/focus/focus_test.cc DEPENDS agent_focus)

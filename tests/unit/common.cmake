@@ -3,3 +3,4 @@ keytrail_test(key_token_test SOURCES unit/common/key_token_test.cc DEPENDS commo
 keytrail_test(confinement_test SOURCES unit/common/confinement_test.cc DEPENDS confinement)
 keytrail_test(redact_marks_test SOURCES unit/common/redact_marks_test.cc DEPENDS common)
 keytrail_test(log_test SOURCES unit/common/log_test.cc DEPENDS common)
+keytrail_test(port_range_test SOURCES unit/common/port_range_test.cc DEPENDS common)

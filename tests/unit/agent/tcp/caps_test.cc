@@ -175,6 +175,58 @@ TEST_F(TcpCaps, IdleConnections) {
 }
 
 // What is lost to the capture alone is given up after a time, or after a number of segments.
+// Of a connection that nobody reads neither holes nor bytes are told, only its end; and then its ports are
+// free.
+TEST_F(TcpCaps, AConnectionThatIsNotRead) {
+  const FlowKey key{{{{10, 0, 0, 1}, 4}, 7}, {{{10, 9, 9, 9}, 4}, 20160}};
+  Open(7);
+  Data(7, 1, "before");
+  Data(7, 100, "held");
+  tracker.Disregard(key);
+  Data(7, 500, "after");
+  Send(7, true, 90'000'000, 80'000'000, tcp_flag::kAck, "far on");
+  std::vector<UnreadConnection> unread;
+  tracker.TakeUnread(unread);
+  ASSERT_EQ(unread.size(), 1u);
+  EXPECT_EQ(unread[0].key, key);
+  EXPECT_EQ(unread[0].opened_by, 0);
+  EXPECT_EQ(unread[0].segments, 2u);
+  tracker.TakeUnread(unread);
+  EXPECT_EQ(unread[0].segments, 0u);
+  Send(7, true, 99'000'000, 90'000'000, tcp_flag::kFin | tcp_flag::kAck, "");
+  EXPECT_FALSE(sink.told[1].closed);
+  Send(7, false, 90'000'000, 99'000'001, tcp_flag::kFin | tcp_flag::kAck, "");
+  EXPECT_TRUE(sink.told[1].closed);
+  EXPECT_EQ(sink.told[1].reason, CloseReason::kFin);
+  EXPECT_EQ(sink.told[1].bytes, 6u);
+  EXPECT_EQ(counters.Get(Counter::kGaps), 0u);
+  tracker.TakeUnread(unread);
+  EXPECT_TRUE(unread.empty());
+
+  // Ports used again without a FIN: the SYN is enough.
+  Open(8);
+  Data(8, 1, "x");
+  tracker.Disregard({{{{10, 0, 0, 1}, 4}, 8}, {{{10, 9, 9, 9}, 4}, 20160}});
+  Send(8, true, 70'000, 0, tcp_flag::kSyn, "");
+  Send(8, false, 60'000, 70'001, tcp_flag::kSyn | tcp_flag::kAck, "");
+  EXPECT_EQ(sink.told[2].reason, CloseReason::kReplaced);
+  Send(8, true, 70'001, 60'001, tcp_flag::kAck, "read again");
+  EXPECT_EQ(sink.newest, "read again");
+
+  // Or by a RST; or nothing for long.
+  tracker.Disregard({{{{10, 0, 0, 1}, 4}, 8}, {{{10, 9, 9, 9}, 4}, 20160}});
+  Send(8, true, 70'500, 60'001, tcp_flag::kRst | tcp_flag::kAck, "");
+  EXPECT_EQ(sink.told[3].reason, CloseReason::kReset);
+  Open(9);
+  Data(9, 1, "x");
+  tracker.Disregard({{{{10, 0, 0, 1}, 4}, 9}, {{{10, 9, 9, 9}, 4}, 20160}});
+  tracker.Advance(TimeNs{kStart + 2 * limits::kIdleConnectionNs});
+  EXPECT_EQ(sink.told[4].reason, CloseReason::kIdle);
+  EXPECT_EQ(counters.Get(Counter::kGaps), 0u);
+  tracker.TakeUnread(unread);
+  EXPECT_TRUE(unread.empty());
+}
+
 TEST_F(TcpCaps, HolesInTimeAndInSegments) {
   Open(1);
   Data(1, 5, "kept");
