@@ -27,9 +27,9 @@ std::string FolderOf(const YamlFields& entry, const std::string& key) {
 
 FleetHost ReadHost(const YamlFields& entry) {
   FleetHost host;
-  host.access = ReadAccess(entry, false);
   const std::optional<std::string> name = entry.Text("name");
   if (!name && !entry.Has("host")) entry.Fail("there is neither host: nor name:");
+  host.access = ReadAccess(entry, false);
   host.address = entry.Has("host") ? HostOf(entry, "host") : *name;
   host.name = name.value_or(NameOf(host.address));
   host.ports = entry.Ports("ports");

@@ -83,27 +83,15 @@ Step Prepare(const UnitPlan& unit, const FleetOptions& options, const std::strin
 
 std::vector<std::string> AgentWords(const Topology& topology, const FleetHost& host, const UnitPlan& unit,
                                     const FleetCollector& collector, const FleetOptions& options) {
-  std::vector<std::string> words = {unit.folder + "/bin/keytrail-agent",
-                                    "-i",
-                                    host.device,
-                                    "-f",
-                                    FilterOf(topology, host),
-                                    "--collector",
-                                    collector.address,
-                                    "--key",
-                                    unit.folder + "/own.key",
-                                    "--server-key",
-                                    unit.folder + "/server.pub",
-                                    "--agent-name",
-                                    host.name,
-                                    "--spool",
-                                    unit.folder + "/spool",
-                                    "--spool-bytes",
-                                    std::to_string(options.spool_bytes),
-                                    "--duration",
-                                    Seconds(options.duration_s),
-                                    "--give-up-after",
-                                    Seconds(options.give_up_after_s)};
+  std::vector<std::string> words = {unit.folder + "/bin/keytrail-agent"};
+  const std::vector<std::string> capture = CaptureOf(topology, host);
+  words.insert(words.end(), capture.begin(), capture.end());
+  const std::vector<std::string> ship = {
+      "--collector",  collector.address,           "--key",           unit.folder + "/own.key",
+      "--server-key", unit.folder + "/server.pub", "--agent-name",    host.name,
+      "--spool",      unit.folder + "/spool",      "--spool-bytes",   std::to_string(options.spool_bytes),
+      "--duration",   Seconds(options.duration_s), "--give-up-after", Seconds(options.give_up_after_s)};
+  words.insert(words.end(), ship.begin(), ship.end());
   if (!options.redact_secret.empty()) {
     words.insert(words.end(), {"--redact", "on", "--redact-secret", unit.folder + "/redact.secret"});
   }
@@ -215,10 +203,10 @@ void AddSetup(const Topology& topology, const FleetCollector& collector, const F
   for (const FleetHost& host : topology.hosts) new_key(host.name);
 }
 
-std::string About(const FleetHost& host, const std::string& filter) {
+std::string About(const FleetHost& host, const std::vector<std::string>& capture) {
   std::string about;
   for (const std::string& component : host.components) about += (about.empty() ? "" : ", ") + component;
-  return about + (about.empty() ? "" : "; ") + "captures on " + host.device + ": " + filter;
+  return about + (about.empty() ? "" : "; ") + "captures with " + ShellWords(capture);
 }
 
 std::string WithScheme(const std::string& address) {
@@ -231,13 +219,14 @@ std::string KeyNameOf(const std::string& host_name) {
   return "fleet-" + host_name;
 }
 
-std::string FilterOf(const Topology& topology, const FleetHost& host) {
-  if (!host.filter.empty()) return host.filter;
+std::vector<std::string> CaptureOf(const Topology& topology, const FleetHost& host) {
+  if (!host.filter.empty()) return {"-i", host.device, "-f", host.filter};
   std::set<uint16_t> ports;
   for (const FleetHost& each : topology.hosts) ports.insert(each.ports.begin(), each.ports.end());
-  std::string filter;
-  for (const uint16_t port : ports) filter += (filter.empty() ? "port " : " or port ") + std::to_string(port);
-  return filter.empty() ? "" : "tcp and (" + filter + ")";
+  if (ports.empty()) return {"-i", host.device};
+  std::string list;
+  for (const uint16_t port : ports) list += (list.empty() ? "" : ",") + std::to_string(port);
+  return {"-i", host.device, "--ports", list};
 }
 
 Command WordsOn(const FleetAccess& access, const FleetOptions& options,
@@ -364,11 +353,7 @@ Result<FleetPlan> PlanStart(const Topology& topology, const FleetOptions& option
   }
   for (const FleetHost& host : topology.hosts) {
     UnitPlan unit = PlaceOf(host, options);
-    const std::string filter = FilterOf(topology, host);
-    if (filter.empty()) {
-      return Error{"nothing says what to capture: give the hosts' ports: [20160, …], or a filter:"};
-    }
-    unit.about = About(host, filter);
+    unit.about = About(host, CaptureOf(topology, host));
     if (unit.refused.empty()) AddAgentSteps(topology, host, *collector, options, unit);
     plan.hosts.push_back(std::move(unit));
   }

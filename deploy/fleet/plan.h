@@ -63,7 +63,7 @@ struct UnitPlan {
   std::string address;
   FleetAccess access;
   std::string folder;
-  std::string about;    // "tidb, tikv; any; tcp and (…)", for people
+  std::string about;    // "tidb, tikv; captures with …", for people
   std::string refused;  // not empty: this host cannot be done, and why
   std::vector<Step> steps;
 };
@@ -98,9 +98,9 @@ Command UnadmitCommand(const FleetCollector& collector, const FleetOptions& opti
 // A shell script, with comments.
 std::string PlanText(const FleetPlan& plan, const FleetOptions& options);
 
-// The capture filter of a host: all hosts' ports, since a client's side of a call has the server's port too.
-std::string FilterOf(const Topology& topology, const FleetHost& host);
-// "keytrail-fleet-…" of names above.
+// What an agent captures: the ports of all hosts, since the client's end of a call has the server's port, too.
+std::vector<std::string> CaptureOf(const Topology& topology, const FleetHost& host);
+// Of a host's key, and of the collector's.
 std::string KeyNameOf(const std::string& host_name);
 
 }  // namespace keytrail

@@ -36,7 +36,7 @@ struct FleetHost {
   std::vector<std::string> components;  // "tikv", "pd", … of a TiUP topology
   std::vector<uint16_t> ports;          // that it serves gRPC at
   std::string device = "any";
-  std::string filter;  // instead of the one made of all hosts' ports
+  std::string filter;  // BPF, instead of all hosts' ports
   std::string dir;     // above its folder; empty: the fleet's
   std::string arch = "amd64";
 };

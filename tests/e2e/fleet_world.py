@@ -29,9 +29,9 @@ def own_network():
         subprocess.run(command.split(), check=True)
 
 
-def make_archive(path, version=None):
+def make_archive(path, version=None, broken=None):
     """An archive as the `packages` target makes it, of the agent of this build, which finds its libraries on this machine. With
-    a version it calls itself so."""
+    a version it calls itself so; a broken one says that instead, and ends."""
     top = f"keytrail-agent-{version or 'test'}-x86_64"
     folder = path + ".d"
     os.makedirs(os.path.join(folder, top, "bin"))
@@ -42,7 +42,7 @@ def make_archive(path, version=None):
     else:
         shutil.copy(harness.program("keytrail-agent"), os.path.join(folder, top, "lib", "keytrail-agent"))
         with open(agent, "w", encoding="utf-8") as script:
-            script.write(f'#!/bin/sh\n[ "$1" != --version ] || exec echo keytrail-agent {version}\n'
+            script.write(f"#!/bin/sh\necho '{broken}' >&2\nexit 1\n" if broken else f'#!/bin/sh\n[ "$1" != --version ] || exec echo keytrail-agent {version}\n'
                          'exec "${0%/bin/*}/lib/keytrail-agent" "$@"\n')
         os.chmod(agent, 0o755)
     with tarfile.open(path, "w:gz", compresslevel=1) as archive:

@@ -312,6 +312,16 @@ class Fleet(FleetTest):
         self.assert_nothing_left("tikv1")
         self.fleet("stop")
 
+    def test_an_archive_that_does_not_run_there(self):
+        """As on a host whose glibc is too old."""
+        self.add("tikv1")
+        self.save()
+        other = make_archive(os.path.join(self.scratch, "other.tar.gz"), "0.1.0", "libc.so.6: version GLIBC_2.99 not found")
+        failed = self.fleet("start", "--agent-archive", other, expect=harness.FAILED)
+        self.assertIn("tikv1: FAILED: the agent does not run here: libc.so.6: version GLIBC_2.99 not found", failed.stderr)
+        self.fleet("stop")
+        self.assert_nothing_left("tikv1", "collector")
+
     def test_another_arch_is_told_in_the_plan(self):
         self.add("tikv1", arch="arm64")
         self.add("pd1")
@@ -431,16 +441,28 @@ class Fleet(FleetTest):
 
     # -- what is typed
 
+    def test_inventories_of_the_page_are_read(self):
+        with open(os.path.join(harness.REPOSITORY, "docs", "fleet.md"), encoding="utf-8") as page:
+            inventories = re.findall(r"^```yaml\n(.*?)^```$", page.read(), re.MULTILINE | re.DOTALL)
+        self.assertEqual(len(inventories), 2)
+        for text in inventories:
+            with open(self.file, "w", encoding="utf-8") as handle:
+                handle.write(text)
+            self.assertIn("# host tikv1", self.fleet("plan").stdout)
+
     def test_wrong_usage(self):
         self.add("tikv1")
         self.save()
         for arguments in (["fleet"], ["fleet", "start"], ["fleet", "start", self.file, "--duration", "soon"],
-                          ["fleet", "start", self.file, "--jobs", "0"]):
+                          ["fleet", "start", self.file, "--jobs", "0"], ["fleet", "start", self.file, "--jobs", "257"]):
             result = harness.run([harness.program("keytrail"), *arguments])
             self.assertEqual(result.returncode, harness.USAGE, arguments)
         for arguments, words in ((["--agent-archive", "/nowhere"], "/nowhere"), (["--dir", "relative"], "must begin with '/'"),
                                  (["--sudo", "please"], "neither auto nor always nor never")):
             self.assertIn(words, self.fleet("start", *arguments, expect=harness.FAILED).stderr)
+        with open(self.file, "a", encoding="ascii") as handle:
+            handle.write("#" * (4 << 20))
+        self.assertIn("is larger than", self.fleet("start", expect=harness.FAILED).stderr)
         self.assertFalse(os.path.exists(self.state))
 
 
