@@ -288,8 +288,16 @@ std::optional<Judge::Blame> Judge::BlamePd(const RegionCase& c, uint32_t range, 
   if (c.pd_contradicts) return blame;
   // PD's own answers about a neighbour leave no room for it.
   if (neighbours_->Refutes(c.region, scene_.ledger.ranges().Get(range))) return blame;
-  // What a store had told PD is the truth, whatever a store said besides.
-  if (c.truth && c.reported_ranges.contains(*c.truth) && c.against_report.contains(range)) return blame;
+  // What a store had told PD is the truth, whatever a store said besides. But a store that contradicts itself
+  // may have told PD this range, too, before anybody looked, and PD keeps the first report of a version.
+  if (c.truth && c.reported_ranges.contains(*c.truth) && c.against_report.contains(range)) {
+    if (c.tikv_contradicts) {
+      blame.certain = false;
+      blame.weakened.push_back(
+          "a store contradicts itself about this version, and may have told PD this range earlier");
+    }
+    return blame;
+  }
   // A store had told PD the range by which it refuses, and only that, and PD answered otherwise.
   if (bounds == kNone || c.tikv_contradicts || !c.reported_ranges.contains(bounds)) return std::nullopt;
   const Telling* reported = nullptr;

@@ -205,11 +205,11 @@ TEST(Rule3, PdWideAndAStoreThatCutsShort) {
     6s tidb2 > tikv1 Get 7.3 k = outside k [a,h)
     7s tidb2 > tikv1 Get 7.3 k = ok
   )";
-  EXPECT_EQ(Judged(script), "pd certain 3 7.3 x2; tikv certain 3 7.3 x1");
+  EXPECT_EQ(Judged(script), "pd inferred 3 7.3 x2; tikv certain 3 7.3 x1");
   // The same when nobody used PD's answer.
   std::string unused = script;
   unused.erase(unused.find("    3s"), unused.find("    4s") - unused.find("    3s"));
-  EXPECT_EQ(Judged(unused), "tikv certain 3 7.3 x1; pd certain 0.1 7.3 x1");
+  EXPECT_EQ(Judged(unused), "tikv certain 3 7.3 x1; pd inferred 0.1 7.3 x1");
 }
 
 TEST(SelfContradiction, PdWithoutAnyComplaint) {
