@@ -11,6 +11,7 @@
 #include <csignal>
 #include <cstring>
 
+#include "common/check_list.h"
 #include "common/clock.h"
 #include "common/limits.h"
 
@@ -89,23 +90,6 @@ std::string Spawn(const Command& command, int out, int err, pid_t& pid) {
 }
 
 }  // namespace
-
-std::string ShellWord(const std::string& word) {
-  const bool plain = !word.empty() && std::all_of(word.begin(), word.end(), [](char c) {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-           std::strchr("-_./:=@,+%", c) != nullptr;
-  });
-  if (plain) return word;
-  std::string quoted = "'";
-  for (const char c : word) {
-    if (c == '\'') {
-      quoted += "'\\''";
-    } else {
-      quoted += c;
-    }
-  }
-  return quoted + "'";
-}
 
 std::string ShellWords(const std::vector<std::string>& words) {
   std::string line;

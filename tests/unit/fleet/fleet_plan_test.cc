@@ -1,3 +1,4 @@
+#include "common/check_list.h"
 #include "deploy/fleet/plan.h"
 
 #include <gmock/gmock.h>
