@@ -135,10 +135,15 @@ class Truth:
         return {c for c, yes in (("tidb", (*at, client) in self.tidb), ("tikv", any(t[:2] == at for t in self.tikv)),
                                  ("pd", at in self.pd)) if yes}
 
+    def knows(self, undecided):
+        """Whether one of those who were wrong is among its suspects."""
+        return bool(self.culprits(undecided["region_id"], undecided["version"], self.names.get(undecided["client"])) &
+                    set(undecided["suspects"]))
+
     def excused(self, undecided):
-        """Whether several were wrong, and keytrail says that it is one of them."""
-        wrong = self.culprits(undecided["region_id"], undecided["version"], self.names.get(undecided["client"]))
-        return len(wrong) > 1 and bool(wrong & set(undecided["suspects"]))
+        """Whether it may stand for a verdict: several were wrong."""
+        at = (undecided["region_id"], undecided["version"], self.names.get(undecided["client"]))
+        return self.knows(undecided) and len(self.culprits(*at)) > 1
 
     def unexplained(self, report):
         """The refusals that the report leaves out."""
@@ -254,11 +259,12 @@ class LiveCluster(harness.ProgramTest):
             return f"{truth.unexplained(report)}\n{brief(report['verdicts'])}\n{brief(report['inconclusive'])}"
         report = wait_until(lambda: (found := self.fleet.report()) and not truth.unexplained(found) and found, problem)
         self.assertEqual(brief(v for v in report["verdicts"] if not truth.guilty(v)), [])
-        self.assertEqual(brief(u for u in report["inconclusive"] if not truth.excused(u)), [])
+        # Wrong answers of PD's that nobody acted upon may stay undecided.
+        self.assertEqual(brief(u for u in report["inconclusive"] if not truth.knows(u)), [])
         self.assertGreater(report["benign"]["stale_route"], 0)
         certain = sum(v["confidence"] == "certain" for v in report["verdicts"])
-        self.say(f"{len(report['verdicts'])} verdicts, {certain} of them certain, {len(report['inconclusive'])} undecided where two were"
-                 f" wrong, for {len(truth.complaints)} refusals among {report['calls']} calls; benign: {report['benign']}")
+        self.say(f"{len(report['verdicts'])} verdicts, {certain} of them certain, {len(report['inconclusive'])} undecided,"
+                 f" for {len(truth.complaints)} refusals among {report['calls']} calls; benign: {report['benign']}")
 
     def check_gone(self):
         """Everything ends when it is told to, and leaves nothing."""
