@@ -336,6 +336,7 @@ void Watch(const AgentArguments& arguments, const std::unique_ptr<Shipper>& ship
     if (shipper != nullptr) shipper->SubmitLoss(loss);
   };
   options.focus.emplace();
+  options.focus->filtered = arguments.filter_given && !arguments.filter.empty();
   if (!arguments.filter_given) options.focus->ports = *ParsePortRanges(arguments.ports);
   // Who keeps the packets wants all of them.
   options.focus->excludes = arguments.write_file.empty() && !arguments.keep_foreign;

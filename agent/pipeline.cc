@@ -41,9 +41,23 @@ struct AgentPipeline::Rooms final : ProtocolSink {
     foreign.clear();
   }
 
+  // What a filter leaves out, and shows that it should not have.
+  struct Noticed final : SegmentSink {
+    explicit Noticed(Focus& f) : focus(f) {}
+    void OnSegment(const Segment& segment) override { focus.Notice(segment); }
+    Focus& focus;
+  };
+  void Notice(const RawPacket& packet) {
+    if (!focus) return;
+    Noticed sink(*focus);
+    noticed.Feed(packet, sink);
+  }
+
   Http2Decoder http2;
   TcpTracker tcp;
   PacketDecoder packets;
+  Counters uncounted;
+  PacketDecoder noticed{uncounted};
   std::optional<Focus> focus;
   std::vector<FlowKey> foreign;  // just recognised
   std::vector<UnreadConnection> unread;
@@ -92,9 +106,14 @@ void AgentPipeline::Refocus() {
   };
   for (const std::string& words : rooms_->focus->TakeWords()) say(LogLevel::kDebug, words);
   for (const FoundPort& found : rooms_->focus->TakeFound()) {
-    say(LogLevel::kWarn, "gRPC on port " + std::to_string(found.port) +
-                             ", which was not captured: it is from now on; what was said there before is not "
-                             "known (--ports names ports from the start)");
+    say(LogLevel::kWarn,
+        "gRPC on port " + std::to_string(found.port) +
+            (found.captured
+                 ? ", which was not captured: it is from now on; what was said there before is not known "
+                   "(--ports names ports from the start)"
+                 : ", which -f leaves out: a collector counts that as a loss, since nobody knows what is "
+                   "said "
+                   "there"));
     if (options_.tell_loss)
       options_.tell_loss({"port_not_captured", 1, found.missed_from_ns, found.found_ns});
   }
@@ -129,6 +148,10 @@ Status AgentPipeline::Run(const std::function<void()>& on_idle) {
       // A quiet device has no packet that could tell the time.
       rooms_->tcp.Advance(TimeNs{WallClockNs()});
       Attend(on_idle);
+      continue;
+    }
+    if (packet.outside_filter) {
+      rooms_->Notice(packet);
       continue;
     }
     if (!first.known()) first = packet.time;

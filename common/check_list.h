@@ -55,7 +55,4 @@ class CheckList {
   std::vector<std::string> found_;  // names with a finding
 };
 
-// `word` as a shell takes it for one word.
-std::string ShellWord(const std::string& word);
-
 }  // namespace keytrail

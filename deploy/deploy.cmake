@@ -39,6 +39,7 @@ keytrail_daemon(agent ENABLE no STATE spool)
 keytrail_daemon(collector ENABLE yes STATE collector)
 set(CPACK_DEBIAN_CLI_PACKAGE_NAME keytrail)
 set(CPACK_DEBIAN_CLI_PACKAGE_SECTION net)
+set(CPACK_DEBIAN_CLI_PACKAGE_SUGGESTS openssh-client)  # keytrail fleet
 
 # keytrail_help(keytrail-agent COMPONENT agent SECTION 8): the manual page and the completions of a program, made from
 # its --help with each build, so that none of them can fall behind.

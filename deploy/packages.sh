@@ -8,7 +8,7 @@ KEYTRAIL_BUILD_PACKAGES=(
   g++ cmake ninja-build pkg-config
   libpcap-dev libnghttp2-dev libprotobuf-dev libprotoc-dev protobuf-compiler
   libzmq3-dev cppzmq-dev libsodium-dev libsqlite3-dev libcli11-dev libzstd-dev zlib1g-dev nlohmann-json3-dev
-  prometheus-cpp-dev libcivetweb-dev libcap-ng-dev libseccomp-dev libgrpc++-dev protobuf-compiler-grpc libedit-dev
+  prometheus-cpp-dev libcivetweb-dev libcap-ng-dev libseccomp-dev libgrpc++-dev protobuf-compiler-grpc libedit-dev libncurses-dev
   libyaml-cpp-dev
   python3
 )

@@ -157,10 +157,9 @@ std::vector<sock_filter> RefinedProgram(FilterLink link, const FilterRefinement&
   program.Add(BPF_LDX | BPF_B | BPF_MSH, network);
   program.Here(tcp);
 
-  // What a user's own filter leaves out stays left out.
-  Label& wanted = refinement.find_http2 ? pass : not_excluded;
-  GoIfPort(program, network, refinement.wanted_ports, wanted);
-  if (refinement.find_http2 || !refinement.excluded_ports.empty()) GoIfHttp2(program, network, wanted);
+  GoIfPort(program, network, refinement.wanted_ports, refinement.pass_wanted ? pass : not_excluded);
+  if (refinement.find_http2) GoIfHttp2(program, network, pass);
+  if (!refinement.excluded_ports.empty()) GoIfHttp2(program, network, not_excluded);
   GoIfPort(program, network, refinement.excluded_ports, drop);
 
   // Beginnings and ends are always seen: then the exclusion ends, too.

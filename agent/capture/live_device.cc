@@ -54,6 +54,7 @@ Result<std::unique_ptr<LiveDevice>> LiveDevice::Open(const std::string& name,
 }
 
 LiveDevice::~LiveDevice() {
+  if (own_) pcap_freecode(&*own_);
   if (pcap_ != nullptr) pcap_close(pcap_);
 }
 
@@ -90,6 +91,11 @@ Status LiveDevice::SetBaseFilter(const LiveSourceOptions& options) {
   if (options.ports.empty()) {
     const Status set = SetFilter(pcap_, options.filter);
     if (!set.ok() || options.filter.empty()) return set;
+    // The one in the kernel may rest on what only the kernel knows of a packet.
+    pcap_t* const dead = pcap_open_dead(link_type_, limits::kSnapLen);
+    bpf_program own{};
+    if (CompileFilterText(dead, options.filter, own).ok()) own_ = own;
+    pcap_close(dead);
   } else if (!SetFilter(pcap_, PortFilterText(options.ports, true)).ok()) {
     const Status set = SetFilter(pcap_, PortFilterText(options.ports, false));
     if (!set.ok()) return set;
@@ -103,8 +109,8 @@ Status LiveDevice::SetBaseFilter(const LiveSourceOptions& options) {
   if (base_.empty()) not_refined_ = "the kernel does not tell its filter";
   // gRPC on other ports is to be noticed from the first packet on. If that cannot be, the next one says so.
   FilterRefinement first;
-  first.find_http2 = true;
-  if (!options.ports.empty()) (void)Refine(first);
+  first.find_http2 = !options.ports.empty() || own_;
+  if (first.find_http2) (void)Refine(first);
   return Done{};
 }
 
@@ -166,6 +172,7 @@ void LiveDevice::OnPacket(u_char* self, const pcap_pkthdr* header, const u_char*
   packet.bytes = Bytes(bytes, header->caplen);
   packet.wire_length = header->len;
   packet.link_type = device.link_type_;
+  packet.outside_filter = device.own_ && pcap_offline_filter(&*device.own_, header, bytes) == 0;
   device.places_.push_back(device.bytes_.size());
   device.bytes_.insert(device.bytes_.end(), bytes, bytes + header->caplen);
   if (device.bytes_.size() >= kBatchBytes) pcap_breakloop(device.pcap_);

@@ -9,6 +9,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -72,12 +73,13 @@ class LiveDevice {
   bool nanoseconds_ = false;
   bool promiscuous_ = false;
   State state_ = State::kUp;
-  int index_ = 0;                  // 0: any
-  uint16_t hardware_ = 0;          // ARPHRD_*
-  int ring_version_ = -1;          // TPACKET_V*, -1: not known
-  uint64_t ring_bytes_ = 0;        // 0: not known
-  std::vector<sock_filter> base_;  // as libpcap gave it to the kernel
-  std::string not_refined_;        // why the kernel's filter cannot be changed; empty: it can
+  int index_ = 0;                   // 0: any
+  uint16_t hardware_ = 0;           // ARPHRD_*
+  int ring_version_ = -1;           // TPACKET_V*, -1: not known
+  uint64_t ring_bytes_ = 0;         // 0: not known
+  std::vector<sock_filter> base_;   // as libpcap gave it to the kernel
+  std::optional<bpf_program> own_;  // a user's filter, to be run here
+  std::string not_refined_;         // why the kernel's filter cannot be changed; empty: it can
   pcap_stat told_{};
 
   std::vector<RawPacket> packets_;

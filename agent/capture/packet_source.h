@@ -27,6 +27,9 @@ struct RawPacket {
   Bytes bytes;               // captured bytes
   uint32_t wire_length = 0;  // bytes on the wire; more than bytes.size() if the snapshot length cut it
   int link_type = 0;         // DLT_* of libpcap (pcap-linktype(7)), host independent
+  // The filter leaves it out: it came because it looks like HTTP/2 (FilterRefinement::find_http2), to be
+  // noticed.
+  bool outside_filter = false;
 };
 
 // What the kernel shall capture besides and less than it was told at the start. Made anew each time: the last
@@ -38,8 +41,10 @@ struct FilterRefinement {
   std::vector<uint16_t> excluded_ports;
   // Of these connections nothing comes but SYN, FIN and RST.
   std::vector<FlowKey> excluded;
-  // Packets that look like HTTP/2 come whatever their ports.
+  // Packets that look like HTTP/2 come whatever the filter says.
   bool find_http2 = false;
+  // So do those of the wanted ports: the filter is one of ports.
+  bool pass_wanted = false;
 
   friend bool operator==(const FilterRefinement&, const FilterRefinement&) = default;
 };

@@ -5,6 +5,7 @@
 #include "agent/doctor/checks.h"
 #include "agent/ship/collector_probe.h"
 #include "common/operations_port.h"
+#include "common/shell_word.h"
 
 namespace keytrail {
 

@@ -9,6 +9,7 @@
 #include "agent/doctor/interfaces.h"
 #include "agent/packet/packet_decoder.h"
 #include "common/limits.h"
+#include "common/shell_word.h"
 
 namespace keytrail {
 

@@ -13,6 +13,7 @@
 #include "agent/ship/spool_look.h"
 #include "common/clock.h"
 #include "common/limits.h"
+#include "common/shell_word.h"
 
 namespace keytrail {
 

@@ -17,6 +17,7 @@
 #include <sstream>
 
 #include "agent/doctor/checks.h"
+#include "common/shell_word.h"
 
 namespace keytrail {
 

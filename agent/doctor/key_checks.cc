@@ -10,6 +10,7 @@
 #include "agent/doctor/checks.h"
 #include "agent/ship/collector_probe.h"
 #include "common/key_token.h"
+#include "common/shell_word.h"
 
 namespace keytrail {
 

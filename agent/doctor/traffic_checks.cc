@@ -7,6 +7,7 @@
 
 #include "agent/doctor/checks.h"
 #include "agent/doctor/interfaces.h"
+#include "common/shell_word.h"
 
 namespace keytrail {
 

@@ -35,27 +35,42 @@ Focus::Focus(const FocusOptions& options, SegmentSink& next, Counters& counters,
     for (uint32_t port = range.first; port <= range.last; ++port) named_.set(port);
   }
   if (options_.ports.empty()) named_.set();
-  now_.find_http2 = !options_.ports.empty();
+  now_.pass_wanted = !options_.ports.empty();
+  now_.find_http2 = now_.pass_wanted || options_.filtered;
   changed_ = now_.find_http2;
 }
 
-void Focus::OnLeftOut(const Segment& segment) {
+std::optional<uint16_t> Focus::Shows(const Segment& segment) {
   const uint16_t a = segment.source.port;
   const uint16_t b = segment.destination.port;
-  const bool preface = AsText(segment.payload).starts_with(kPreface);
-  if (preface || BeginsControlFrame(segment.payload)) {
-    // The preface is sent by the client. Else: the port that is left out, or the lower one.
-    const uint16_t port = preface ? b : excluded_[a] ? a : excluded_[b] ? b : std::min(a, b);
-    if (suspected_.size() >= limits::kMaxSuspectedPorts && !suspected_.contains(port)) {
-      suspected_.erase(suspected_.begin());
-    }
-    if (preface || ++suspected_[port] >= kEnoughSightings) {
-      suspected_.erase(port);
-      Want(port, true, segment.time.ns);
-      if (!LeftOut(segment)) return next_.OnSegment(segment);
-    }
+  // The preface is sent by the client.
+  if (AsText(segment.payload).starts_with(kPreface)) return b;
+  if (!BeginsControlFrame(segment.payload)) return std::nullopt;
+  // The port that is left out, or the lower one.
+  const uint16_t port = excluded_[a] ? a : excluded_[b] ? b : std::min(a, b);
+  if (suspected_.size() >= limits::kMaxSuspectedPorts && !suspected_.contains(port)) {
+    suspected_.erase(suspected_.begin());
+  }
+  if (++suspected_[port] < kEnoughSightings) return std::nullopt;
+  suspected_.erase(port);
+  return port;
+}
+
+void Focus::OnLeftOut(const Segment& segment) {
+  if (const std::optional<uint16_t> port = Shows(segment)) {
+    Want(*port, true, segment.time.ns);
+    if (!LeftOut(segment)) return next_.OnSegment(segment);
   }
   counters_.Add(Counter::kSegmentsUnread);
+}
+
+void Focus::Notice(const Segment& segment) {
+  if (noticed_[segment.source.port] || noticed_[segment.destination.port]) return;
+  const std::optional<uint16_t> port = Shows(segment);
+  if (!port) return;
+  noticed_.set(*port);
+  counters_.Add(Counter::kPortsFound);
+  found_.push_back({*port, false, started_ns_, std::max(started_ns_, segment.time.ns)});
 }
 
 void Focus::Want(uint16_t port, bool found, int64_t now_ns) {
@@ -78,7 +93,7 @@ void Focus::Want(uint16_t port, bool found, int64_t now_ns) {
   }
   ports_[port].http2 = true;
   counters_.Add(Counter::kPortsFound);
-  found_.push_back({port, from_ns, std::max(from_ns, now_ns)});
+  found_.push_back({port, true, from_ns, std::max(from_ns, now_ns)});
 }
 
 void Focus::OnHttp2(uint16_t server_port) {

@@ -27,6 +27,7 @@ namespace keytrail {
 
 struct FocusOptions {
   std::vector<PortRange> ports;  // empty: all
+  bool filtered = false;         // all that a user's own filter lets through
   bool excludes = true;          // false: only finds ports
 };
 
@@ -40,6 +41,7 @@ struct ForeignConnection {
 // gRPC on a port that was not captured.
 struct FoundPort {
   uint16_t port = 0;
+  bool captured = true;        // from now on; false: a user's filter leaves it out
   int64_t missed_from_ns = 0;  // when it was left out
   int64_t found_ns = 0;
 };
@@ -52,6 +54,9 @@ class Focus final : public SegmentSink {
     if (!LeftOut(segment)) return next_.OnSegment(segment);
     OnLeftOut(segment);
   }
+
+  // A segment that a user's own filter leaves out: where gRPC is spoken is noticed, nothing else.
+  void Notice(const Segment& segment);
 
   // The protocol of a connection is known. server_port 0: nobody knows which end it is.
   void OnHttp2(uint16_t server_port);
@@ -80,6 +85,8 @@ class Focus final : public SegmentSink {
     return excluded_[a] || excluded_[b] || !(named_[a] || named_[b]);
   }
   void OnLeftOut(const Segment& segment);
+  // The port at which this shows gRPC, if it does.
+  std::optional<uint16_t> Shows(const Segment& segment);
   void Want(uint16_t port, bool found, int64_t now_ns);
   void ChooseConnections(const std::vector<ForeignConnection>& foreign);
   void ChoosePorts(const std::vector<ForeignConnection>& foreign, int64_t now_ns);
@@ -92,6 +99,7 @@ class Focus final : public SegmentSink {
   std::bitset<65536> named_;     // by the user
   std::bitset<65536> wanted_;    // HTTP/2 was seen there
   std::bitset<65536> excluded_;  // only other protocols were
+  std::bitset<65536> noticed_;   // outside of the user's filter
   std::unordered_map<uint16_t, Port> ports_;
   std::unordered_map<uint16_t, uint8_t> suspected_;
   std::unordered_map<uint16_t, int64_t> excluded_since_ns_;

@@ -21,6 +21,7 @@
 #include "collector/cli/terminal.h"
 #include "common/check_list.h"
 #include "common/clock.h"
+#include "common/shell_word.h"
 
 namespace keytrail {
 

@@ -10,7 +10,7 @@
 #include "collector/cli/fleet_output.h"
 #include "collector/cli/interrupt.h"
 #include "collector/cli/terminal.h"
-#include "common/check_list.h"
+#include "common/shell_word.h"
 #include "deploy/fleet/host_script.h"
 
 namespace keytrail {

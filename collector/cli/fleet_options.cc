@@ -258,7 +258,7 @@ Status FindArchive(FleetOptions& options) {
   const std::string name = std::string("keytrail-agent-") + kVersion + "-x86_64.tar.gz";
   if (options.archive.empty()) {
     const std::string folder = ProgramFolder();
-    for (const char* place : {"/", "/../packages/", "/../share/keytrail/"}) {
+    for (const char* place : {"/", "/../packages/"}) {
       options.archive = FileIfThere(folder + place + name);
       if (!options.archive.empty()) break;
     }

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <chrono>
 #include <condition_variable>
+#include <csignal>
 #include <cstdio>
 #include <memory>
 #include <mutex>
@@ -14,8 +15,10 @@
 #include "collector/cli/commands.h"
 #include "collector/cli/interrupt.h"
 #include "collector/cli/local_export.h"
+#include "collector/cli/screen.h"
 #include "collector/cli/source_options.h"
 #include "collector/cli/terminal.h"
+#include "collector/cli/watch_screen.h"
 #include "collector/report/layout.h"
 
 namespace keytrail {
@@ -29,6 +32,7 @@ struct WatchArguments {
   std::string color = "auto";
   std::string duration;
   bool json = false;
+  bool lines = false;
 };
 
 // Calls `act` after a time, unless it goes before.
@@ -127,12 +131,39 @@ class EventLines {
   std::string bottom_;
 };
 
-int RunWatch(const WatchArguments& arguments) {
+// In place, if the terminal can. Nothing: it cannot.
+std::optional<int> RunInPlace(const WatchArguments& arguments, std::optional<int64_t> duration,
+                              std::unique_ptr<AnswerSource>& source, LocalExport& record, int& signal) {
+  std::unique_ptr<Screen> screen = Screen::Open(UseColor(arguments.color));
+  if (screen == nullptr) return std::nullopt;
+  const WatchScreenEnd end = RunWatchScreen(std::move(screen), arguments.source, std::move(source), duration);
+  record.Done(end.events, 0);
+  record.entry().ended = "done";
+  signal = end.signal;
+  return kExitDone;
+}
+
+// Ends this process as its sender meant it.
+void PassOn(int signal) {
+  std::signal(signal, SIG_DFL);
+  std::raise(signal);
+  Screen::UnblockSignals();
+}
+
+// `signal`: what ended it, to be passed on.
+int RunWatch(const WatchArguments& arguments, int& signal) {
+  const bool in_place = !arguments.json && !arguments.lines && Screen::Possible();
+  if (in_place) Screen::BlockSignals();
   LocalExport record(arguments.source.database, "watch");
-  const Result<std::unique_ptr<AnswerSource>> source = OpenSource(arguments.source);
+  Result<std::unique_ptr<AnswerSource>> source = OpenSource(arguments.source);
   if (!source) return Fail(source.error());
   std::optional<int64_t> duration;
   if (!arguments.duration.empty()) duration = ParseDurationNs(arguments.duration);
+  if (in_place) {
+    const std::optional<int> status = RunInPlace(arguments, duration, *source, record, signal);
+    if (status) return *status;
+    Screen::UnblockSignals();
+  }
   EventLines lines(isatty(STDOUT_FILENO) != 0 && !arguments.json, UseColor(arguments.color));
   bool writable = true;
   Status watched = Done{};
@@ -156,8 +187,9 @@ int RunWatch(const WatchArguments& arguments) {
 
 void AddWatchCommand(CLI::App& app, int& exit_status) {
   auto arguments = std::make_shared<WatchArguments>();
-  CLI::App* command =
-      app.add_subcommand("watch", "Print verdicts, agents and losses as they come, until Ctrl-C");
+  CLI::App* command = app.add_subcommand(
+      "watch",
+      "Show agents, verdicts and losses as they come, until q or Ctrl-C; a line each if not on a terminal");
   AddSourceOptions(*command, arguments->source);
   command->add_option("--duration", arguments->duration, "End after this time, such as 30s or 10m")
       ->check([](const std::string& text) {
@@ -165,10 +197,17 @@ void AddWatchCommand(CLI::App& app, int& exit_status) {
       })
       ->type_name("TIME");
   command->add_flag("--json", arguments->json, "Print one JSON object a line");
+  command->add_flag(
+      "--lines", arguments->lines,
+      "Print a line an event on a terminal too, as everywhere else, instead of a view in place");
   command->add_option("--color", arguments->color, "auto, always or never; NO_COLOR is heeded")
       ->check(CLI::IsMember({"auto", "always", "never"}))
       ->type_name("WHEN");
-  command->callback([arguments, &exit_status] { exit_status = RunWatch(*arguments); });
+  command->callback([arguments, &exit_status] {
+    int signal = 0;
+    exit_status = RunWatch(*arguments, signal);
+    if (signal != 0) PassOn(signal);
+  });
 }
 
 }  // namespace keytrail

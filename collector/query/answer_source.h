@@ -5,6 +5,7 @@
 // or address in them.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -142,8 +143,9 @@ struct ClientTls {
 };
 // HOST:PORT or unix:PATH of a collector. Error if none answers there, or the address is not of this host and
 // there is no TLS.
-Result<std::unique_ptr<AnswerSource>> ConnectToCollector(const std::string& address,
-                                                         const ClientTls& tls = {});
+// `stop`: given up soon after it is true.
+Result<std::unique_ptr<AnswerSource>> ConnectToCollector(const std::string& address, const ClientTls& tls = {},
+                                                         const std::atomic<bool>* stop = nullptr);
 
 // Error if `address` is none, or one that other hosts reach while there is no TLS.
 Status CheckQueryAddress(const std::string& address, bool with_tls = false);

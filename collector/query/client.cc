@@ -181,7 +181,8 @@ std::string WhyNot(const std::shared_ptr<grpc::Channel>& channel) {
 
 }  // namespace
 
-Result<std::unique_ptr<AnswerSource>> ConnectToCollector(const std::string& address, const ClientTls& tls) {
+Result<std::unique_ptr<AnswerSource>> ConnectToCollector(const std::string& address, const ClientTls& tls,
+                                                         const std::atomic<bool>* stop) {
   const bool with_tls = !tls.ca.empty();
   const Status checked = CheckQueryAddress(address, with_tls);
   if (!checked.ok()) return Error{checked.error()};
@@ -197,7 +198,7 @@ Result<std::unique_ptr<AnswerSource>> ConnectToCollector(const std::string& addr
   // gRPC waits by the wall clock, which may be set meanwhile: it is asked in short turns.
   const auto end = std::chrono::steady_clock::now() + kConnect;
   while (!channel->WaitForConnected(std::chrono::system_clock::now() + kLook)) {
-    const bool over = std::chrono::steady_clock::now() >= end;
+    const bool over = std::chrono::steady_clock::now() >= end || (stop != nullptr && stop->load());
     std::string why;
     if (with_tls && (over || channel->GetState(false) == GRPC_CHANNEL_TRANSIENT_FAILURE))
       why = WhyNot(channel);

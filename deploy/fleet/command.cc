@@ -11,9 +11,9 @@
 #include <csignal>
 #include <cstring>
 
-#include "common/check_list.h"
 #include "common/clock.h"
 #include "common/limits.h"
+#include "common/shell_word.h"
 
 extern char** environ;
 

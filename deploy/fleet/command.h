@@ -1,7 +1,7 @@
 // Commands of a fleet: how they are written down for a shell, and how they are run.
 //
-// ShellWords and ShellLine are pure. A Runner runs commands as processes of their own process group (so that
-// a Ctrl-C at the terminal is heard by this program alone), from any thread, several at a time. Errors of a
+// ShellLine is pure. A Runner runs commands as processes of their own process group (so that a
+// Ctrl-C at the terminal is heard by this program alone), from any thread, several at a time. Errors of a
 // command are in its CommandResult; nothing is thrown.
 #pragma once
 
@@ -23,7 +23,6 @@ struct Command {
   int timeout_s = 60;
 };
 
-// Each quoted if need be (ShellWord, common/check_list.h).
 std::string ShellWords(const std::vector<std::string>& words);
 // What a shell must be told to run the same.
 std::string ShellLine(const Command& command);

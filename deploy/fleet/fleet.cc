@@ -181,24 +181,27 @@ FleetResult Fleet::Start() {
 // Ends again what this start began, and leaves alone what ran before.
 void Fleet::RollBack(const FleetPlan& plan, FleetResult& result) {
   Runner runner;
-  std::vector<UnitPlan> units = plan.hosts;
-  if (plan.collector) units.insert(units.begin(), *plan.collector);
-  const bool others = std::any_of(result.units.begin(), result.units.end(),
-                                  [](const HostResult& unit) { return unit.outcome == Outcome::kAlready; });
-  // Behind the agents, which ship to it what they have.
-  for (size_t i = units.size(); i-- > 0;) {
-    HostResult& was = result.units[i];
+  const Work stop = [this](const UnitPlan& unit, Runner& r, HostResult& one) { StopUnit(unit, r, one); };
+  const auto undo = [&](const UnitPlan& unit, HostResult& was) {
     const bool began = was.outcome == Outcome::kDone ||
                        (was.outcome == Outcome::kFailed && Fact(was.facts, "state") == "ready");
-    if (!began || (units[i].name == "collector" && others)) continue;
+    if (!began) return;
     HostResult stopped;
-    One(
-        units[i], runner,
-        [this](const UnitPlan& unit, Runner& r, HostResult& one) { StopUnit(unit, r, one); }, stopped);
+    One(unit, runner, stop, stopped);
     was.said += "; rolled back: " + stopped.said;
     if (stopped.outcome == Outcome::kFailed) was.what_to_do = stopped.what_to_do;
     if (was.outcome == Outcome::kDone) was.outcome = Outcome::kKept;
+  };
+  const size_t first = plan.collector ? 1 : 0;
+  bool others = false;
+  for (size_t i = 0; i < plan.hosts.size(); ++i) {
+    HostResult& was = result.units[first + i];
+    others = others || was.outcome == Outcome::kAlready;
+    undo(plan.hosts[i], was);
+    if (told_ && was.said.find("rolled back") != std::string::npos) told_(was, i + 1, plan.hosts.size());
   }
+  // Behind the agents, which ship to it what they have.
+  if (plan.collector && !others) undo(*plan.collector, result.units[0]);
 }
 
 void Fleet::StatusUnit(const UnitPlan& unit, Runner& runner, HostResult& result) {
@@ -259,28 +262,40 @@ void Fleet::StopUnit(const UnitPlan& unit, Runner& runner, HostResult& result) {
   if (!Fact(result.facts, "killed").empty()) result.said += " (it did not end by itself, and was killed)";
 }
 
-// Keys of hosts where nothing is left are of no use any more, and the state folder when there is nothing
-// anywhere.
-void Fleet::Forget(const FleetPlan& plan, FleetResult& result) {
-  bool all = result.AllWell();
-  const Result<FleetCollector> collector = CompleteCollector(topology_, options_);
-  for (size_t i = 0; i < plan.hosts.size(); ++i) {
-    HostResult& unit = result.units[i];
-    if (unit.outcome != Outcome::kDone && unit.outcome != Outcome::kAlready) continue;
-    if (collector && !collector->start) {
-      UnitPlan place = plan.hosts[i];
-      place.access = collector->access;
-      HostResult unadmitted;
-      if (!RunStep(UnadmitCommand(*collector, options_, unit.name), place, runner_, unadmitted, nullptr)) {
-        all = false;
-        unit.outcome = Outcome::kFailed;
-        unit.said += "; its key is still admitted at the collector: " + unadmitted.said;
-        unit.what_to_do =
-            "there: keytrail keys revoke " + KeyNameOf(unit.name) + " --admitted " + collector->admitted;
-        continue;
-      }
+// The key of a host where nothing is left is of no use any more: not to the collector, if that one goes on,
+// and not here.
+bool Fleet::ForgetKey(const UnitPlan& unit, const FleetCollector& collector, HostResult& result) {
+  if (!collector.start) {
+    UnitPlan place = unit;
+    place.access = collector.access;
+    HostResult unadmitted;
+    if (!RunStep(UnadmitCommand(collector, options_, unit.name), place, runner_, unadmitted, nullptr)) {
+      result.outcome = Outcome::kFailed;
+      result.said += "; its key is still admitted at the collector: " + unadmitted.said;
+      result.what_to_do =
+          "there: keytrail keys revoke " + KeyNameOf(unit.name) + " --admitted " + collector.admitted;
+      return false;
     }
-    state_.ForgetKey(KeyNameOf(unit.name));
+  }
+  state_.ForgetKey(KeyNameOf(unit.name));
+  return true;
+}
+
+// After stop: keys, and the state folder when there is nothing anywhere.
+void Fleet::Forget(const FleetPlan& plan, FleetResult& result) {
+  const Result<FleetCollector> collector = CompleteCollector(topology_, options_);
+  if (!collector) {
+    result.failure = "hosts were looked after, the collector was not: " + collector.error();
+    return;
+  }
+  bool all = result.AllWell();
+  for (size_t i = 0; i < plan.hosts.size(); ++i) {
+    HostResult& host = result.units[i];
+    if (host.outcome != Outcome::kDone && host.outcome != Outcome::kAlready) continue;
+    if (!ForgetKey(plan.hosts[i], *collector, host)) {
+      all = false;
+      if (told_) told_(host, i + 1, plan.hosts.size());
+    }
   }
   if (!all || options_.keep_collector) return;
   const Status removed = state_.Remove();
@@ -384,7 +399,7 @@ void Fleet::CollectUnit(const UnitPlan& unit, Runner& runner, HostResult& result
   result.outcome = Outcome::kDone;
   result.said = "its log is in " + into;
   if (state == "running" || state == "starting") {
-    result.said += "; it runs on, and its spool is its own";
+    result.said += "; it runs on";
     return;
   }
   const bool records = !Fact(result.facts, "records_left").empty();
@@ -417,8 +432,10 @@ FleetResult Fleet::Collect() {
     result.failure = "'" + options_.into + "' cannot be made";
     return result;
   }
+  std::vector<UnitPlan> units = plan->hosts;
+  if (plan->collector) units.push_back(*plan->collector);
   ForEach(
-      plan->hosts, runner_,
+      units, runner_,
       [this](const UnitPlan& unit, Runner& runner, HostResult& one) { CollectUnit(unit, runner, one); },
       result.units);
   result.interrupted = runner_.cancelled();

@@ -66,6 +66,7 @@ class Fleet {
   bool FetchSpool(const UnitPlan& unit, Runner& runner, const std::string& into, HostResult& result);
   void DrainUnit(const UnitPlan& unit, Runner& runner, const std::string& into, HostResult& result);
   void RollBack(const FleetPlan& plan, FleetResult& result);
+  bool ForgetKey(const UnitPlan& unit, const FleetCollector& collector, HostResult& result);
   void Forget(const FleetPlan& plan, FleetResult& result);
   bool RunStep(const Command& command, const UnitPlan& unit, Runner& runner, HostResult& result,
                HostFacts* facts);

@@ -58,7 +58,7 @@ fail() {
 
 # FILE with "PID BEGAN": that very process still runs, and is one of ours. Sets pid.
 alive() {
-  pid= since=
+  pid='' since=''
   [ -r "$1" ] && read -r pid since <"$1"
   case $pid in '' | *[!0-9]*) return 1 ;; esac
   [ "$(began "$pid")" = "$since" ] || return 1
@@ -94,6 +94,7 @@ lock() {
   tries=20
   until ln -s "$$ $(began $$)" "$root/lock" 2>/dev/null; do
     [ -d "$root" ] || fail 20 "'$root' went away meanwhile; begin again"
+    # shellcheck disable=SC2154  # locked sets owner
     ! locked "$root" || fail 21 "another start or stop is under way here (process ${owner%% *}); wait for it"
     rm -f "$root/lock"
     tries=$((tries - 1))
@@ -178,7 +179,7 @@ prepare() {
   fi
   : >"$root/$mark" || { rm -rf "$root"; exit 1; }
   lock
-  if [ "$kind" = collector ]; then mkdir -p -m 0755 "$root/admitted" || exit 1; fi
+  if [ "$kind" = collector ]; then mkdir -p "$root/admitted" && chmod 0755 "$root/admitted" || exit 1; fi
   # shellcheck disable=SC2046
   set -- $(df -Pk "$root" | tail -n 1)
   if [ "${4:-0}" -lt "$need" ]; then
@@ -199,7 +200,7 @@ prepare() {
 unpack() {
   sum=$(sha256sum <"$root/archive.tar.gz")
   [ "${sum%% *}" = "$1" ] || fail 1 "the archive came damaged or was changed on the way; start again"
-  rm -rf "$root/new" "$root/bin" "$root/lib" "$root/archive.sha256"
+  rm -rf "$root/new" "${root:?}/bin" "${root:?}/lib" "$root/archive.sha256"
   mkdir "$root/new" || exit 1
   tar -xzf "$root/archive.tar.gz" --no-same-owner -C "$root/new" || exit 1
   mv "$root"/new/*/bin "$root"/new/*/lib "$root" || exit 1

@@ -98,7 +98,8 @@ Command UnadmitCommand(const FleetCollector& collector, const FleetOptions& opti
 // A shell script, with comments.
 std::string PlanText(const FleetPlan& plan, const FleetOptions& options);
 
-// What an agent captures: the ports of all hosts, since the client's end of a call has the server's port, too.
+// What an agent captures: the ports of all hosts, since the client's end of a call has the server's port,
+// too.
 std::vector<std::string> CaptureOf(const Topology& topology, const FleetHost& host);
 // Of a host's key, and of the collector's.
 std::string KeyNameOf(const std::string& host_name);

@@ -172,7 +172,10 @@ class FleetTest(harness.ProgramTest):
             self.assertEqual(processes_of(self.folder(name)), [], name)
 
     def connected(self, *names):
-        until("all are connected", lambda: all(self.status()[name]["collector"] == "connected" for name in names))
+        def all_are():
+            status = self.status()
+            return all(status[name]["collector"] == "connected" for name in names)
+        until("all are connected", all_are)
 
     def send_traffic(self, packets):
         """Once over the pair of devices; the agents see what comes in at kt1."""

@@ -73,7 +73,7 @@ class Fleet(FleetTest):
         self.send_traffic(self.packets())
         named = os.path.join(self.scratch, "fetched")
         collected = self.fleet("collect", "--into", named)
-        self.assertEqual(collected.stderr.count("it runs on"), 2)
+        self.assertEqual(collected.stderr.count("it runs on"), 3)
         with open(os.path.join(named, "tikv1", "log"), encoding="utf-8") as log:
             self.assertIn("connected to the collector", log.read())
         self.assertEqual(os.stat(named).st_mode & 0o777, 0o700)
@@ -311,6 +311,29 @@ class Fleet(FleetTest):
         self.assertIn("pd1: started", started.stderr)
         self.assert_nothing_left("tikv1")
         self.fleet("stop")
+
+    def test_a_collector_that_is_not_there(self):
+        """Without it no agent is started."""
+        self.add("tikv1")
+        self.save({**self.started_collector(), "program": "/no/such/keytrail-collector"})
+        failed = self.fleet("start", expect=harness.FAILED)
+        self.assertIn("collector: FAILED: '/no/such/keytrail-collector' does not run here", failed.stderr)
+        self.assert_nothing_left("tikv1")
+        self.fleet("stop")
+        self.assert_nothing_left("collector")
+
+    def test_many_hosts(self):
+        """Forty at once, some of which fail."""
+        names = [f"tikv{n}" for n in range(40)]
+        for n, name in enumerate(names):
+            self.add(name, **({"device": "nosuch0"} if n % 10 == 3 else {}))
+        self.save()
+        started = self.fleet("start", expect=harness.INCOMPLETE)
+        self.assertIn("36 of 40 hosts run", started.stderr)
+        self.assertIn("not as wanted: tikv3, tikv13, tikv23, tikv33", started.stderr)
+        self.connected(*(name for n, name in enumerate(names) if n % 10 != 3))
+        self.fleet("stop")
+        self.assert_nothing_left(*names, "collector")
 
     def test_an_archive_that_does_not_run_there(self):
         """As on a host whose glibc is too old."""

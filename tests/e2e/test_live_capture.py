@@ -355,6 +355,19 @@ class LiveCapture(harness.ProgramTest):
             self.assertGreaterEqual(summary["packets"], 2003)
             self.assertEqual(summary["connections_excluded"], 0)
 
+    def test_grpc_beside_a_filter_is_a_loss(self):
+        """Verdicts rest on what PD said: who does not listen to it must not be believed as if it had been silent."""
+        tikv = [p for p in self.packets if 20160 in ports_of(p)]
+        with self.collector() as data:
+            agent = self.agent("-i", "kt1", "-f", "port 20160", "-v", "--collector", ADDRESS)
+            send("kt0", self.packets)
+            agent.wait_for("gRPC on port 2379, which -f leaves out")
+            time.sleep(0.5)
+            self.assertEqual(agent.end(), harness.INCOMPLETE)
+        self.assertEqual([l["count"] for l in self.losses(data, "port_not_captured")], [1])
+        counted = next(line.fields for line in map(unified_log.parse, agent.words().splitlines()) if line.message == "counters")
+        self.assertEqual(int(counted["packets"]), len(tikv))
+
     def test_ports(self):
         there = [with_ports(packet, {20160: 30999}) for packet in self.packets]
         agent = self.agent("-i", "kt1", "--ports", "2379,30990-30999", "--json", "-v")

@@ -1,4 +1,3 @@
-#include "common/check_list.h"
 #include "deploy/fleet/plan.h"
 
 #include <gmock/gmock.h>

@@ -116,6 +116,8 @@ TEST_F(KernelFilter, WhatLooksLikeHttp2ComesFromEveryPort) {
       0x0800, Ipv4({.options = std::string(8, '\1')},
                    Tcp({.source_port = 1, .destination_port = 2, .options = std::string(12, '\1')}, ping)))));
   refinement_.wanted_ports = {4000};
+  EXPECT_FALSE(Passes(V4(4000, 40001))) << "a user's filter has the last word";
+  refinement_.pass_wanted = true;
   EXPECT_TRUE(Passes(V4(4000, 40001)));
   EXPECT_TRUE(Passes(V6(40001, 4000, "x")));
 }

@@ -63,7 +63,7 @@ class FocusTest : public ::testing::Test {
 };
 
 TEST_F(FocusTest, NamedPortsAlone) {
-  Focus focus({{{2379, 2380}, {20160, 20160}}, true}, tally_, counters_, 0);
+  Focus focus({{{2379, 2380}, {20160, 20160}}, false, true}, tally_, counters_, 0);
   EXPECT_TRUE(Read(focus, 40000, 20160, "x"));
   EXPECT_TRUE(Read(focus, 2380, 40000, "x"));
   EXPECT_FALSE(Read(focus, 40000, 4000, "x"));
@@ -76,13 +76,13 @@ TEST_F(FocusTest, NamedPortsAlone) {
 }
 
 TEST_F(FocusTest, WithoutNamesEveryPort) {
-  Focus focus({{}, true}, tally_, counters_, 0);
+  Focus focus({{}, false, true}, tally_, counters_, 0);
   EXPECT_TRUE(Read(focus, 40000, 4000, "x"));
   EXPECT_FALSE(Look(focus, {}).has_value());
 }
 
 TEST_F(FocusTest, APrefaceFindsItsPortAtOnce) {
-  Focus focus({{{20160, 20160}}, true}, tally_, counters_, 5);
+  Focus focus({{{20160, 20160}}, false, true}, tally_, counters_, 5);
   (void)Look(focus, {});
   EXPECT_TRUE(Read(focus, 1234, 30000, kPreface, 7 * kSecond));
   EXPECT_TRUE(Read(focus, 30000, 1234, "x")) << "and it is the one that the client spoke to";
@@ -100,9 +100,33 @@ TEST_F(FocusTest, APrefaceFindsItsPortAtOnce) {
   EXPECT_EQ(counters_.Get(Counter::kPortsFound), 1u);
 }
 
+// A user's filter has the last word; but that gRPC is spoken beside it is noticed, once a port.
+TEST_F(FocusTest, WhatAFilterLeavesOutIsNoticed) {
+  Focus focus({{}, true, true}, tally_, counters_, 5);
+  const auto wanted = Look(focus, {});
+  ASSERT_TRUE(wanted.has_value());
+  EXPECT_TRUE(wanted->find_http2);
+  EXPECT_FALSE(wanted->pass_wanted);
+  for (int i = 0; i < 4; ++i) {
+    Segment s;
+    s.time = TimeNs{3 * kSecond};
+    s.source = At(1, 41000);
+    s.destination = At(2, 2379);
+    s.payload = AsBytes(kPing);
+    focus.Notice(s);
+    EXPECT_THAT(tally_.ports, IsEmpty());
+  }
+  const std::vector<FoundPort> found = focus.TakeFound();
+  ASSERT_THAT(found, SizeIs(1));
+  EXPECT_EQ(found[0].port, 2379);
+  EXPECT_FALSE(found[0].captured);
+  EXPECT_EQ(found[0].missed_from_ns, 5);
+  EXPECT_FALSE(Look(focus, {}).has_value());
+}
+
 TEST_F(FocusTest, FramesFindAPortWhenTheyAreTwo) {
   for (const std::string& frame : {kPing, kWindow}) {
-    Focus focus({{{20160, 20160}}, true}, tally_, counters_, 0);
+    Focus focus({{{20160, 20160}}, false, true}, tally_, counters_, 0);
     EXPECT_FALSE(Read(focus, 51000, 30000, frame));
     EXPECT_TRUE(Read(focus, 30000, 51001, frame));
     EXPECT_TRUE(Read(focus, 30000, 51000, "x"));
@@ -110,7 +134,7 @@ TEST_F(FocusTest, FramesFindAPortWhenTheyAreTwo) {
 }
 
 TEST_F(FocusTest, WhatOnlyBeginsLikeAFrameFindsNothing) {
-  Focus focus({{{20160, 20160}}, true}, tally_, counters_, 0);
+  Focus focus({{{20160, 20160}}, false, true}, tally_, counters_, 0);
   std::string on_a_stream = kPing;
   on_a_stream[8] = 1;
   std::string odd_flags = kWindow;
@@ -125,7 +149,7 @@ TEST_F(FocusTest, WhatOnlyBeginsLikeAFrameFindsNothing) {
 }
 
 TEST_F(FocusTest, BusyConnectionsAreExcludedWhileTheyAreOpen) {
-  Focus focus({{}, true}, tally_, counters_, 0);
+  Focus focus({{}, false, true}, tally_, counters_, 0);
   const ForeignConnection busy = Foreign(40000, 3306, limits::kPacketsWorthExcluding);
   const ForeignConnection quiet = Foreign(40001, 3306, limits::kPacketsWorthExcluding - 1);
   auto now = Look(focus, {busy, quiet});
@@ -140,12 +164,12 @@ TEST_F(FocusTest, BusyConnectionsAreExcludedWhileTheyAreOpen) {
 }
 
 TEST_F(FocusTest, NothingIsExcludedForWhoKeepsThePackets) {
-  Focus focus({{}, false}, tally_, counters_, 0);
+  Focus focus({{}, false, false}, tally_, counters_, 0);
   EXPECT_FALSE(Look(focus, {Foreign(40000, 3306, 100'000)}).has_value());
 }
 
 TEST_F(FocusTest, TheBusiestHaveRoomAndTheOldestGivesWay) {
-  Focus focus({{}, true}, tally_, counters_, 0);
+  Focus focus({{}, false, true}, tally_, counters_, 0);
   std::vector<ForeignConnection> all;
   for (uint16_t i = 0; i < limits::kMaxExcludedConnections + 2; ++i) {
     all.push_back(Foreign(static_cast<uint16_t>(40000 + i), 3306, 1000 + i));
@@ -163,7 +187,7 @@ TEST_F(FocusTest, TheBusiestHaveRoomAndTheOldestGivesWay) {
 }
 
 TEST_F(FocusTest, APortIsExcludedWhenItHasShownWhatItIsFor) {
-  Focus focus({{}, true}, tally_, counters_, 0);
+  Focus focus({{}, false, true}, tally_, counters_, 0);
   for (uint32_t i = 1; i < limits::kForeignConnectionsOfAPort; ++i) focus.OnForeign(3306);
   auto now = Look(focus, {Foreign(40000, 3306, 500)});
   ASSERT_TRUE(now.has_value());
@@ -187,7 +211,7 @@ TEST_F(FocusTest, APortIsExcludedWhenItHasShownWhatItIsFor) {
 }
 
 TEST_F(FocusTest, APortWithOneHttp2ConnectionIsNeverExcluded) {
-  Focus focus({{}, true}, tally_, counters_, 0);
+  Focus focus({{}, false, true}, tally_, counters_, 0);
   focus.OnHttp2(10080);
   for (uint32_t i = 0; i < 100 * limits::kForeignConnectionsOfAPort; ++i) focus.OnForeign(10080);
   const auto now = Look(focus, {Foreign(40000, 10080, 500)});
@@ -197,7 +221,7 @@ TEST_F(FocusTest, APortWithOneHttp2ConnectionIsNeverExcluded) {
 }
 
 TEST_F(FocusTest, AClientWithAnExcludedPortIsRead) {
-  Focus focus({{}, true}, tally_, counters_, 0);
+  Focus focus({{}, false, true}, tally_, counters_, 0);
   focus.OnHttp2(20160);
   for (uint32_t i = 0; i < limits::kForeignConnectionsOfAPort; ++i) focus.OnForeign(40000);
   (void)Look(focus, {Foreign(1, 40000, 500)});
@@ -206,7 +230,7 @@ TEST_F(FocusTest, AClientWithAnExcludedPortIsRead) {
 }
 
 TEST_F(FocusTest, TheFilterIsChangedOnceASecond) {
-  Focus focus({{}, true}, tally_, counters_, 0);
+  Focus focus({{}, false, true}, tally_, counters_, 0);
   ASSERT_TRUE(Look(focus, {Foreign(40000, 3306, 500)}).has_value());
   EXPECT_FALSE(
       focus.Look(steady_ns_ + limits::kFilterEveryNs - 1, 0, {Foreign(40001, 3306, 500)}).has_value());
@@ -215,7 +239,7 @@ TEST_F(FocusTest, TheFilterIsChangedOnceASecond) {
 }
 
 TEST_F(FocusTest, PortsAreBounded) {
-  Focus focus({{}, true}, tally_, counters_, 0);
+  Focus focus({{}, false, true}, tally_, counters_, 0);
   std::vector<ForeignConnection> all;
   for (uint16_t port = 1000; port < 1000 + 2 * limits::kMaxExcludedPorts; ++port) {
     for (uint32_t i = 0; i < limits::kForeignConnectionsOfAPort; ++i) focus.OnForeign(port);
@@ -225,7 +249,7 @@ TEST_F(FocusTest, PortsAreBounded) {
   ASSERT_TRUE(now.has_value());
   EXPECT_THAT(now->excluded_ports, SizeIs(limits::kMaxExcludedPorts));
 
-  Focus named({{{20160, 20160}}, true}, tally_, counters_, 0);
+  Focus named({{{20160, 20160}}, false, true}, tally_, counters_, 0);
   for (uint16_t port = 5000; port < 5000 + limits::kMaxWantedPorts; ++port) {
     EXPECT_TRUE(Read(named, 60000, port, kPreface));
   }

@@ -1,0 +1,25 @@
+// `keytrail watch` on a terminal: a view that is redrawn in place until somebody leaves.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "collector/cli/screen.h"
+#include "collector/cli/source_options.h"
+
+namespace keytrail {
+
+struct WatchScreenEnd {
+  Status status = Done{};
+  uint64_t events = 0;
+  int signal = 0;  // that ended it, to be passed on; 0: none
+};
+
+// `source` is open already; of a collector that goes away it is opened again. `screen` is closed when this
+// returns.
+WatchScreenEnd RunWatchScreen(std::unique_ptr<Screen> screen, const SourceOptions& options,
+                              std::unique_ptr<AnswerSource> source, std::optional<int64_t> duration_ns);
+
+}  // namespace keytrail
