@@ -303,7 +303,7 @@ class LiveCluster(harness.ProgramTest):
         self.check_agents()
         self.check_gone()
         self.check_verdicts(truth, self.fleet.kept_report())
-        self.say(f"all is gone; agents' start to first verdict, with a healthy time before: {first:.1f} s")
+        self.say(f"all is gone; agents' start to first verdict, a healthy time before it: {first:.1f} s")
 
     def test_rounds(self):
         for n in range(ROUNDS):
