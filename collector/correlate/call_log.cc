@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <functional>
+#include <iterator>
+#include <string_view>
 
 #include "common/limits.h"
 
@@ -173,6 +175,15 @@ uint32_t CallLog::Add(uint32_t agent_number, uint64_t call_id, const CallRecord&
   }
   observations_.push_back(o);
   return static_cast<uint32_t>(observations_.size() - 1);
+}
+
+void CallLog::Amend(uint32_t agent_number, const CallRecord& call) {
+  static constexpr std::string_view kNoRoutes[] = {"/pdpb.PD/GetMembers", "/pdpb.PD/GetClusterInfo",
+                                                   "/pdpb.PD/GetStore",   "/pdpb.PD/GetAllStores",
+                                                   "/pdpb.PD/AllocID",    "/pdpb.PD/StoreHeartbeat"};
+  if (std::find(std::begin(kNoRoutes), std::end(kNoRoutes), call.method) == std::end(kNoRoutes)) return;
+  ConnectionUse& use = uses_[InternConnection(call, AgentIndex(agent_number))];
+  if (use.unknown_calls > 0) --use.unknown_calls;
 }
 
 const SeenConnection& CallLog::EndsAsSeen(uint64_t serial, uint32_t connection) const {

@@ -135,6 +135,9 @@ class CallLog {
   uint16_t AgentIndex(uint32_t number);
   // Returns the index of the new observation.
   uint32_t Add(uint32_t agent_number, uint64_t call_id, const CallRecord& call);
+  // A name that came late, of a call that was added without (kAmend): what it said stays unread, but if its
+  // method tells nobody a route, nothing was hidden.
+  void Amend(uint32_t agent_number, const CallRecord& call);
 
   const std::vector<Observation>& observations() const { return observations_; }
   const std::vector<AgentInfo>& agents() const { return agents_; }

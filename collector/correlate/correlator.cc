@@ -205,8 +205,10 @@ void Correlator::AddAgent(const AgentDescription& agent) {
 }
 
 void Correlator::Add(uint32_t agent, uint64_t call_id, const CallRecord& call) {
-  // A name that comes late brings no facts with it: what was not read stays unread.
-  if (call.kind == CallKind::kAmend) return;
+  if (call.kind == CallKind::kAmend) {
+    state_->log.Amend(agent, call);
+    return;
+  }
   const uint32_t index = state_->log.Add(agent, call_id, call);
   state_->ledger.Add(state_->log, index, call);
   state_->unread.Add(agent, call);

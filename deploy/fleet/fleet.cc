@@ -132,6 +132,14 @@ void Fleet::StartUnit(const UnitPlan& unit, Runner& runner, HostResult& result) 
                 "keytrail fleet stop, and start again"});
       return;
     }
+    // The collector may be one that was started anew, and knows nobody.
+    for (const Step& admit : unit.steps) {
+      if (admit.kind != StepKind::kAdmit) continue;
+      place.access = topology_.collector.access;
+      if (RunStep(admit.command, place, runner, result, nullptr)) continue;
+      result.said = "it runs, but its key could not be admitted at the collector: " + result.said;
+      return;
+    }
     result.outcome = Outcome::kAlready;
     result.said = "already running" + Pid(facts) + ", " + Minutes(SecondsLeft(facts)) + " left";
     return;

@@ -300,7 +300,13 @@ launch() {
     clean "$root" 3 "$keep"
     fail 22 "$version ended at once, with status $code${kept:-}"
   fi
-  alive "$root/pid" || fail 1 "$version was started, and is not to be seen; look at '$root/log'"
+  # The program may say that it is ready before its supervisor has written down who it is.
+  tries=50
+  until alive "$root/pid" || [ -e "$root/ended" ] || [ "$tries" -le 0 ]; do
+    sleep 0.1
+    tries=$((tries - 1))
+  done
+  [ -e "$root/ended" ] || alive "$root/pid" || fail 1 "$version was started, and is not to be seen; look at '$root/log'"
   rm -f "$root/launching"
   # It may have ended in between.
   if [ -e "$root/ended" ]; then

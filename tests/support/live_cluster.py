@@ -11,8 +11,9 @@ from namespaces import Network
 PD_PORT, STORE_PORT = 2379, 20160
 PATIENCE = 60  # seconds until a condition that does not come fails the test
 # A cable of a cluster is not perfect; that of the collector goes through some more switches.
-CLUSTER_WEATHER = Weather(delay=0.0005, jitter=0.0003, loss=0.002)
-OFFICE_WEATHER = Weather(delay=0.004, jitter=0.001, loss=0.002)
+CLUSTER = Weather(delay=0.0005, jitter=0.0003, loss=0.002)
+OFFICE = Weather(delay=0.004, jitter=0.001, loss=0.002)
+RAIN = Weather(delay=0.01, jitter=0.008, loss=0.02, duplicate=0.01)
 STORM = Weather(delay=0.05, jitter=0.03, loss=0.05, duplicate=0.02, reorder=0.1)
 
 
@@ -84,8 +85,8 @@ class Cluster:
         self.network = Network("10.66.0", seed)
         self.nodes, self.former = {}, []
         for name, last in self.HOSTS:
-            self.network.add(name, last, CLUSTER_WEATHER if name == "tidb2" else None)
-        self.network.add("collector", 41, OFFICE_WEATHER)
+            self.network.add(name, last, CLUSTER if name == "tidb2" else None)
+        self.network.add("collector", 41, OFFICE)
         self.hosts = self.network.hosts
         self.pd = f"{self.hosts['pd1'].address}:{PD_PORT}"
 
@@ -116,6 +117,10 @@ class Cluster:
         self.rate = rate
         for name in ("tidb1", "tidb2"):
             self.nodes[name].order(f"load {rate}")
+
+    def weather(self, **links):
+        for name, weather in links.items():
+            self.network.links[name].weather = weather
 
     def restart_client(self, name):
         """As a TiDB that is restarted: what it knew is gone, every connection is new."""

@@ -87,6 +87,30 @@ TEST(Rule2, UnreadConnectionToPdMayHideWhatItWasTold) {
             "inconclusive tidb,pd 2 7.3 x1");
 }
 
+// ... unless the call's name comes late, and it is one that tells no routes.
+TEST(Rule2, LateNameOfACallThatTellsNoRoutes) {
+  const std::string script = R"(
+    5 tidb1 > pd1 Mystery = none late port=50000
+    10 tidb1 > pd1 GetRegion f = 7.3[a,m)
+    30 tidb1 > tikv1 Get 7.3 p = outside p [a,m)
+  )";
+  for (const auto& [method, expected] : {std::pair("/pdpb.PD/GetMembers", "tidb certain 2 7.3 x1"),
+                                         std::pair("/pdpb.PD/GetRegion", "inconclusive tidb,pd 2 7.3 x1")}) {
+    const ScriptOptions options;
+    std::vector<testing::ScriptRecord> records = testing::ParseScript(script, options);
+    Correlator correlator(options.graces);
+    testing::Feed(correlator, records, options);
+    for (testing::ScriptRecord& record : records) {
+      CallRecord& call = record.record->call;
+      if (!call.method.empty()) continue;
+      call.kind = CallKind::kAmend;
+      call.method = method;
+      correlator.Add(record.host == "pd1" ? 1 : 2, record.call_id, call);  // as Feed numbers them
+    }
+    EXPECT_EQ(Summary(correlator.Judge()), expected) << method;
+  }
+}
+
 // PD told the wide range to another client: it may have told this one, too, where nobody looked.
 TEST(Rule2, NotIfPdToldOthersTheRangeThatWasUsed) {
   EXPECT_EQ(Judged(R"(
