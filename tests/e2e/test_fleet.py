@@ -25,6 +25,17 @@ def kill_and_wait(process):
     process.wait(60)
 
 
+def group_of(leader):
+    found = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError):
+            with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as stat:
+                fields = stat.read().rsplit(") ", 1)[1].split()
+            if int(fields[2]) == leader and fields[0] != "Z":
+                found.append(int(pid))
+    return found
+
+
 @unittest.skipIf(os.geteuid() != 0, "needs root, to capture in a network namespace of its own")
 class Fleet(FleetTest):
     def packets(self):
@@ -78,8 +89,14 @@ class Fleet(FleetTest):
             self.assertIn("connected to the collector", log.read())
         self.assertEqual(os.stat(named).st_mode & 0o777, 0o700)
 
+        groups = []
+        for name in ("tikv1", "pd1", "collector"):
+            with open(os.path.join(self.folder(name), "supervisor"), encoding="ascii") as handle:
+                groups.append(int(handle.read().split()[0]))
+            self.assertGreater(len(group_of(groups[-1])), 2)
         stopped = self.fleet("stop")
         self.assertEqual(stopped.stderr.count("stopped, nothing left there"), 3)
+        until("nor a process of theirs", lambda: not any(map(group_of, groups)), 10)
         self.assert_nothing_left("tikv1", "pd1", "collector")
         self.assertFalse(os.path.exists(self.state))
         self.assertGreater(self.calls(self.data), 0)
@@ -240,11 +257,12 @@ class Fleet(FleetTest):
         self.addCleanup(kill_and_wait, stranger)
         with open(f"/proc/{stranger.pid}/stat", encoding="ascii") as stat:
             began = stat.read().rsplit(") ", 1)[1].split()[19]
-        # Killed without its supervisor, and its number belongs to another one now.
-        for pid, _ in processes_of(self.folder("tikv1")):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        until("it is gone", lambda: not processes_of(self.folder("tikv1")))
+        # Both killed, and their numbers belong to another one now. Their watchdog is still there.
+        with open(os.path.join(self.folder("tikv1"), "supervisor"), encoding="ascii") as handle:
+            supervisor = int(handle.read().split()[0])
+        for pid in (supervisor, *self.agents("tikv1")):
+            os.kill(pid, signal.SIGKILL)
+        until("they are gone", lambda: len(processes_of(self.folder("tikv1"))) == 1)
         for name in ("pid", "supervisor"):
             with open(os.path.join(self.folder("tikv1"), name), "w", encoding="ascii") as handle:
                 handle.write(f"{stranger.pid} {began}\n")
@@ -252,6 +270,7 @@ class Fleet(FleetTest):
         self.fleet("stop")
         self.assertIsNone(stranger.poll())
         self.assert_nothing_left("tikv1")
+        self.assertEqual(group_of(supervisor), [])
 
     def test_a_foreign_folder_is_left_alone(self):
         self.add("tikv1")
