@@ -117,6 +117,7 @@ tell_running() {
 
 # What a supervisor that was killed, or hangs, has in its process group.
 end_leftovers() {
+  # shellcheck disable=SC2013  # no blanks in these
   for line in $(grep -lF "$root/supervisor.sh" /proc/[0-9]*/cmdline 2>/dev/null); do
     case $(tr '\0' ' ' <"$line" 2>/dev/null) in
     "sh $root/supervisor.sh "*) ;;

@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -15,7 +16,7 @@ import unittest
 
 import harness
 from fleet_world import FleetTest, make_archive, processes_of, until
-from test_restraint import frames
+from test_restraint import Program, frames
 
 GRPC = "tcp"  # the bundled captures have their own ports
 
@@ -508,6 +509,17 @@ class Fleet(FleetTest):
         self.assertFalse(os.path.exists(self.state))
 
 
+class Script(unittest.TestCase):
+    @unittest.skipUnless(shutil.which("shellcheck"), "shellcheck is not installed")
+    def test_it_is_linted(self):
+        linted = harness.run(["shellcheck", "-s", "sh", os.path.join(harness.REPOSITORY, "deploy", "fleet", "host.sh")])
+        self.assertEqual((linted.returncode, linted.stdout), (0, ""))
+
+    def test_the_program_has_it(self):
+        with open(os.path.join(harness.REPOSITORY, "deploy", "fleet", "host.sh"), encoding="utf-8") as text:
+            self.assertEqual(harness.run([harness.program("keytrail"), "fleet", "script"]).stdout, text.read())
+
+
 @unittest.skipIf(os.geteuid() != 0, "needs root, to capture in a network namespace of its own")
 class GiveUp(FleetTest):
     """--give-up-after of the agent itself."""
@@ -519,6 +531,24 @@ class GiveUp(FleetTest):
         ended = self.agent("--give-up-after", "2s")
         self.assertEqual(ended.returncode, harness.FAILED)
         self.assertIn("gives up, as --give-up-after says", ended.stderr)
+
+    def test_it_ends_when_the_collector_stands_still(self):
+        """As when its host is cut off: connections stay, and nothing comes any more."""
+        address = f"tcp://127.0.0.1:{self.port}"
+        collector = subprocess.Popen([harness.program("keytrail-collector"), "--listen", address, "--query", "none", "--data", self.data],
+                                     stderr=subprocess.DEVNULL)
+        self.ends.append(collector)
+        harness.wait_listening(collector, address)
+        agent = Program(harness.program("keytrail-agent"), "-i", "kt1", "--collector", address, "--give-up-after", "3s")
+        try:
+            agent.wait_for("connected to the collector")
+            collector.send_signal(signal.SIGSTOP)
+            agent.wait_for("gives up, as --give-up-after says")
+            agent.process.wait(60)
+        finally:
+            collector.send_signal(signal.SIGCONT)
+            agent.end()
+        self.assertIn(agent.process.returncode, (harness.FAILED, harness.INCOMPLETE))
 
     def test_wrong_usage(self):
         self.assertEqual(self.agent("--give-up-after", "soon").returncode, harness.USAGE)
