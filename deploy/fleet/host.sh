@@ -132,6 +132,9 @@ end_leftovers() {
 
 # GRACE seconds: ends the program and its supervisor. Killed, if it does not end.
 end_program() {
+  # The supervisor removes the folder before it ends itself.
+  leader='' leader_began=''
+  if alive "$root/supervisor"; then leader=$pid leader_began=$since; fi
   if alive "$root/pid"; then
     kill -TERM "$pid" 2>/dev/null
     left=$(($1 * 5))
@@ -146,7 +149,7 @@ end_program() {
     done
   fi
   left=50
-  while alive "$root/supervisor" && [ "$left" -gt 0 ]; do
+  while [ -n "$leader" ] && [ "$(began "$leader")" = "$leader_began" ] && [ "$left" -gt 0 ]; do
     sleep 0.2
     left=$((left - 1))
   done
