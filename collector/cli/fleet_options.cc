@@ -205,12 +205,13 @@ std::string StatePathOf(const FleetArguments& arguments) {
 
 Result<Topology> ReadFleet(FleetArguments& arguments, const std::map<std::string, std::string>& saved) {
   FleetOptions& options = arguments.options;
+  const bool ssh_options_given = !arguments.ssh_options.empty();
   for (const auto& [name, value] : saved) {
     if (name == "collector-start") {
       arguments.collector_start = true;
     } else if (name.rfind("ssh-option.", 0) != 0) {
       arguments.places.emplace(name, value);
-    } else if (arguments.ssh_options.size() <= static_cast<size_t>(std::atoi(name.c_str() + 11))) {
+    } else if (!ssh_options_given) {
       arguments.ssh_options.push_back(value);
     }
   }
@@ -224,6 +225,9 @@ Result<Topology> ReadFleet(FleetArguments& arguments, const std::map<std::string
     return Error{"--dir '" + options.dir + "' must begin with '/'"};
   if (options.sudo != "auto" && options.sudo != "always" && options.sudo != "never") {
     return Error{"--sudo '" + options.sudo + "' is neither auto nor always nor never"};
+  }
+  for (const std::string& option : arguments.ssh_options) {
+    if (option.find('\n') != std::string::npos) return Error{"--ssh-option has a line break"};
   }
   options.ssh_options = arguments.ssh_options;
   options.state = StatePathOf(arguments);
@@ -247,9 +251,14 @@ Result<Topology> ReadFleet(FleetArguments& arguments, const std::map<std::string
 
 std::map<std::string, std::string> OptionsToSave(const FleetArguments& arguments) {
   std::map<std::string, std::string> saved = arguments.places;
+  // Another command may be typed elsewhere.
+  for (const char* file : {"ssh-config", "server-key"}) {
+    if (const auto at = saved.find(file); at != saved.end()) at->second = Absolute(at->second);
+  }
   if (arguments.collector_start) saved["collector-start"] = "1";
   for (size_t i = 0; i < arguments.ssh_options.size(); ++i) {
-    saved["ssh-option." + std::to_string(i)] = arguments.ssh_options[i];
+    // In their order, which a map of names would not keep beyond ten.
+    saved["ssh-option." + std::to_string(100'000 + i)] = arguments.ssh_options[i];
   }
   return saved;
 }

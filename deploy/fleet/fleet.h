@@ -51,8 +51,6 @@ class Fleet {
   FleetResult Collect();
   void Interrupt() { runner_.Cancel(); }
 
-  const FleetOptions& options() const { return options_; }
-
  private:
   using Work = std::function<void(const UnitPlan&, Runner&, HostResult&)>;
   void ForEach(const std::vector<UnitPlan>& units, Runner& runner, const Work& work,

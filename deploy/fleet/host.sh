@@ -115,8 +115,26 @@ tell_running() {
   say "now=$(date +%s)"
 }
 
+# What a supervisor that was killed, or hangs, has in its process group.
+end_leftovers() {
+  # shellcheck disable=SC2013  # no blanks in these
+  for line in $(grep -lF "$root/supervisor.sh" /proc/[0-9]*/cmdline 2>/dev/null); do
+    case $(tr '\0' ' ' <"$line" 2>/dev/null) in
+    "sh $root/supervisor.sh "*) ;;
+    *) continue ;;
+    esac
+    stat=$(cat "${line%/cmdline}/stat" 2>/dev/null) || continue
+    # shellcheck disable=SC2086
+    set -- ${stat##*) }
+    kill -s KILL -- "-$3" 2>/dev/null
+  done
+}
+
 # GRACE seconds: ends the program and its supervisor. Killed, if it does not end.
 end_program() {
+  # The supervisor removes the folder before it ends itself.
+  leader='' leader_began=''
+  if alive "$root/supervisor"; then leader=$pid leader_began=$since; fi
   if alive "$root/pid"; then
     kill -TERM "$pid" 2>/dev/null
     left=$(($1 * 5))
@@ -131,12 +149,12 @@ end_program() {
     done
   fi
   left=50
-  while alive "$root/supervisor" && [ "$left" -gt 0 ]; do
+  while [ -n "$leader" ] && [ "$(began "$leader")" = "$leader_began" ] && [ "$left" -gt 0 ]; do
     sleep 0.2
     left=$((left - 1))
   done
   # It must not clean up what a later start makes.
-  if alive "$root/supervisor"; then kill -KILL "$pid" 2>/dev/null; fi
+  if [ -d "$root" ]; then end_leftovers; fi
 }
 
 # ROOT KIND WANTED NEED_KIB REPLACE GRACE: makes the folder; says whether the archive must come, and what runs already.
@@ -170,6 +188,7 @@ prepare() {
     end_program "$grace"
     say "replaced=$was"
     ;;
+  died) end_leftovers ;;
   esac
   if [ ! -d "$root" ]; then
     parent=${root%/*}
@@ -212,7 +231,8 @@ write_supervisor() {
   {
     printf '%s' "$common"
     cat <<'SUPERVISOR'
-# Ends with the program, which it ends if it has not done so a minute after LIMIT seconds, and cleans up behind it.
+# Ends with the program, which it ends if it has not done so a minute after LIMIT seconds, and cleans up behind it. It
+# leads a process group, so that it can end all that it began at once: a signal to a shell that just forks may be lost.
 supervise() {
   root=$1 limit=$2 keep=$3
   shift 3
@@ -222,32 +242,25 @@ supervise() {
   echo "$$ $(began $$)" >"$root/supervisor"
   "$@" </dev/null >/dev/null 2>>"$root/log" &
   pid=$!
-  echo "$pid $(began "$pid")" >"$root/pid.new" && mv "$root/pid.new" "$root/pid"
+  since=$(began "$pid")
+  echo "$pid $since" >"$root/pid.new" && mv "$root/pid.new" "$root/pid"
+  # A minute more: the program knows its time, and ships what it has at the end of it.
   (
-    trap 'kill "$nap" 2>/dev/null; exit 0' TERM
-    # A minute more: the program knows its time, and ships what it has at the end of it.
-    sleep "$((limit + 60))" &
-    nap=$!
-    wait "$nap"
-    kill -TERM "$pid" 2>/dev/null
-    sleep 90 &
-    nap=$!
-    wait "$nap"
-    kill -KILL "$pid" 2>/dev/null
+    sleep "$((limit + 60))"
+    [ "$(began "$pid")" != "$since" ] || kill -TERM "$pid" 2>/dev/null
+    sleep 90
+    [ "$(began "$pid")" != "$since" ] || kill -KILL "$pid" 2>/dev/null
   ) &
-  watchdog=$!
   while :; do
     wait "$pid"
     status=$?
     kill -0 "$pid" 2>/dev/null || break
   done
-  kill -TERM "$watchdog" 2>/dev/null
-  wait "$watchdog" 2>/dev/null
   echo "$status $(date +%s)" >"$root/ended"
   # While the start still looks, it cleans up itself.
-  if [ -e "$root/launching" ] && locked "$root"; then exit 0; fi
-  clean "$root" "$status" "$keep"
-  exit 0
+  # shellcheck disable=SC2015
+  [ -e "$root/launching" ] && locked "$root" || clean "$root" "$status" "$keep"
+  kill -s KILL -- "-$$"
 }
 supervise "$@"
 SUPERVISOR

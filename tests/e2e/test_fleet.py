@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -15,7 +16,7 @@ import unittest
 
 import harness
 from fleet_world import FleetTest, make_archive, processes_of, until
-from test_restraint import frames
+from test_restraint import Program, frames
 
 GRPC = "tcp"  # the bundled captures have their own ports
 
@@ -23,6 +24,17 @@ GRPC = "tcp"  # the bundled captures have their own ports
 def kill_and_wait(process):
     process.kill()
     process.wait(60)
+
+
+def group_of(leader):
+    found = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError):
+            with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as stat:
+                fields = stat.read().rsplit(") ", 1)[1].split()
+            if int(fields[2]) == leader and fields[0] != "Z":
+                found.append(int(pid))
+    return found
 
 
 @unittest.skipIf(os.geteuid() != 0, "needs root, to capture in a network namespace of its own")
@@ -78,8 +90,14 @@ class Fleet(FleetTest):
             self.assertIn("connected to the collector", log.read())
         self.assertEqual(os.stat(named).st_mode & 0o777, 0o700)
 
+        groups = []
+        for name in ("tikv1", "pd1", "collector"):
+            with open(os.path.join(self.folder(name), "supervisor"), encoding="ascii") as handle:
+                groups.append(int(handle.read().split()[0]))
+            self.assertGreater(len(group_of(groups[-1])), 2)
         stopped = self.fleet("stop")
         self.assertEqual(stopped.stderr.count("stopped, nothing left there"), 3)
+        until("nor a process of theirs", lambda: not any(map(group_of, groups)), 10)
         self.assert_nothing_left("tikv1", "pd1", "collector")
         self.assertFalse(os.path.exists(self.state))
         self.assertGreater(self.calls(self.data), 0)
@@ -240,11 +258,12 @@ class Fleet(FleetTest):
         self.addCleanup(kill_and_wait, stranger)
         with open(f"/proc/{stranger.pid}/stat", encoding="ascii") as stat:
             began = stat.read().rsplit(") ", 1)[1].split()[19]
-        # Killed without its supervisor, and its number belongs to another one now.
-        for pid, _ in processes_of(self.folder("tikv1")):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        until("it is gone", lambda: not processes_of(self.folder("tikv1")))
+        # Both killed, and their numbers belong to another one now. Their watchdog is still there.
+        with open(os.path.join(self.folder("tikv1"), "supervisor"), encoding="ascii") as handle:
+            supervisor = int(handle.read().split()[0])
+        for pid in (supervisor, *self.agents("tikv1")):
+            os.kill(pid, signal.SIGKILL)
+        until("they are gone", lambda: len(processes_of(self.folder("tikv1"))) == 1)
         for name in ("pid", "supervisor"):
             with open(os.path.join(self.folder("tikv1"), name), "w", encoding="ascii") as handle:
                 handle.write(f"{stranger.pid} {began}\n")
@@ -252,6 +271,7 @@ class Fleet(FleetTest):
         self.fleet("stop")
         self.assertIsNone(stranger.poll())
         self.assert_nothing_left("tikv1")
+        self.assertEqual(group_of(supervisor), [])
 
     def test_a_foreign_folder_is_left_alone(self):
         self.add("tikv1")
@@ -489,6 +509,17 @@ class Fleet(FleetTest):
         self.assertFalse(os.path.exists(self.state))
 
 
+class Script(unittest.TestCase):
+    @unittest.skipUnless(shutil.which("shellcheck"), "shellcheck is not installed")
+    def test_it_is_linted(self):
+        linted = harness.run(["shellcheck", "-s", "sh", os.path.join(harness.REPOSITORY, "deploy", "fleet", "host.sh")])
+        self.assertEqual((linted.returncode, linted.stdout), (0, ""))
+
+    def test_the_program_has_it(self):
+        with open(os.path.join(harness.REPOSITORY, "deploy", "fleet", "host.sh"), encoding="utf-8") as text:
+            self.assertEqual(harness.run([harness.program("keytrail"), "fleet", "script"]).stdout, text.read())
+
+
 @unittest.skipIf(os.geteuid() != 0, "needs root, to capture in a network namespace of its own")
 class GiveUp(FleetTest):
     """--give-up-after of the agent itself."""
@@ -500,6 +531,24 @@ class GiveUp(FleetTest):
         ended = self.agent("--give-up-after", "2s")
         self.assertEqual(ended.returncode, harness.FAILED)
         self.assertIn("gives up, as --give-up-after says", ended.stderr)
+
+    def test_it_ends_when_the_collector_stands_still(self):
+        """As when its host is cut off: connections stay, and nothing comes any more."""
+        address = f"tcp://127.0.0.1:{self.port}"
+        collector = subprocess.Popen([harness.program("keytrail-collector"), "--listen", address, "--query", "none", "--data", self.data],
+                                     stderr=subprocess.DEVNULL)
+        self.ends.append(collector)
+        harness.wait_listening(collector, address)
+        agent = Program(harness.program("keytrail-agent"), "-i", "kt1", "--collector", address, "--give-up-after", "3s")
+        try:
+            agent.wait_for("connected to the collector")
+            collector.send_signal(signal.SIGSTOP)
+            agent.wait_for("gives up, as --give-up-after says")
+            agent.process.wait(60)
+        finally:
+            collector.send_signal(signal.SIGCONT)
+            agent.end()
+        self.assertIn(agent.process.returncode, (harness.FAILED, harness.INCOMPLETE))
 
     def test_wrong_usage(self):
         self.assertEqual(self.agent("--give-up-after", "soon").returncode, harness.USAGE)

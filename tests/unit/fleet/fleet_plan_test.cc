@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "common/shell_word.h"
 #include "deploy/fleet/advice.h"
 #include "deploy/fleet/host_facts.h"
 
