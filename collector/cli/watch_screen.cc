@@ -144,8 +144,8 @@ WatchScreenEnd RunWatchScreen(std::unique_ptr<Screen> screen, const SourceOption
     const int64_t left_ms = std::max<int64_t>(0, (until - SteadyNs() + 999'999) / 1'000'000);
     const Screen::Woken woken = screen->Wait(static_cast<int>(left_ms), due ? -1 : feed.wake_fd());
     if (woken == Screen::Woken::kLeave) break;
-    if (woken == Screen::Woken::kResized) shown = 0;
-    if (woken == Screen::Woken::kEvent || woken == Screen::Woken::kResized) due = true;
+    if (woken == Screen::Woken::kRedraw) shown = 0;
+    if (woken == Screen::Woken::kEvent || woken == Screen::Woken::kRedraw) due = true;
     feed.Drain();
   }
   end.signal = screen->ended_by();
