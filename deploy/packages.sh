@@ -8,18 +8,18 @@ KEYTRAIL_BUILD_PACKAGES=(
   g++ cmake ninja-build pkg-config
   libpcap-dev libnghttp2-dev libprotobuf-dev libprotoc-dev protobuf-compiler
   libzmq3-dev cppzmq-dev libsodium-dev libsqlite3-dev libcli11-dev libzstd-dev zlib1g-dev nlohmann-json3-dev
-  prometheus-cpp-dev libcivetweb-dev libcap-ng-dev libseccomp-dev libgrpc++-dev protobuf-compiler-grpc libedit-dev libncurses-dev
+  prometheus-cpp-dev libcivetweb-dev libcap-ng-dev libseccomp-dev libgrpc++-dev protobuf-compiler-grpc libedit-dev
   libyaml-cpp-dev
   python3
 )
 
 # To build and run the tests besides: zstd unpacks captures, tshark and prometheus-client are oracles,
 # iproute2 makes networks, openssl certificates, libcap2-bin takes capabilities away, openssh is a host that keytrail
-# fleet logs in to.
+# fleet logs in to, tmux is a terminal, strace counts its writes.
 # shellcheck disable=SC2034
 KEYTRAIL_TEST_PACKAGES=(
   libgtest-dev libgmock-dev libbenchmark-dev
-  zstd tshark openssl iproute2 libcap2-bin python3-prometheus-client openssh-client openssh-server
+  zstd tshark openssl iproute2 libcap2-bin tmux strace procps python3-prometheus-client openssh-client openssh-server
 )
 
 # To fuzz besides (tests/fuzz/run.sh): the compiler with libFuzzer, and the sanitizers' runtime.

@@ -1,33 +1,50 @@
 #include "collector/cli/screen.h"
 
-#define NCURSES_NOMACROS  // "move" and others would be macros
-#include <curses.h>
 #include <poll.h>
+#include <termios.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <clocale>
 #include <csignal>
-#include <cstdio>
 #include <cstdlib>
 #include <string_view>
+
+#include "collector/cli/terminal.h"
 
 namespace keytrail {
 
 namespace {
 
-using report::Tone;
-
 constexpr int kSignals[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGTSTP, SIGCONT, SIGWINCH};
 
+// Alternate screen, no cursor, no wrapping of what is too long after all; an empty page.
+constexpr std::string_view kEnter = "\x1b[?1049h\x1b[?25l\x1b[?7l\x1b[H\x1b[2J";
+constexpr std::string_view kLeaveIt = "\x1b[m\x1b[?7h\x1b[?25h\x1b[?1049l";
+// Terminals that know it show what is between at once; others do nothing.
+constexpr std::string_view kBeginFrame = "\x1b[?2026h";
+constexpr std::string_view kEndFrame = "\x1b[?2026l";
+constexpr std::string_view kToEndOfLine = "\x1b[K";
+
 volatile std::sig_atomic_t leave = 0;
-volatile std::sig_atomic_t continued = 0;
+volatile std::sig_atomic_t stop = 0;
+volatile std::sig_atomic_t redraw = 0;
 
 void OnLeave(int signal) {
   leave = signal;
 }
-void OnContinued(int) {
-  continued = 1;
+void OnStop(int) {
+  stop = 1;
+}
+void OnRedraw(int) {
+  redraw = 1;
+}
+
+void Handle(int signal, void (*handler)(int)) {
+  struct sigaction action {};
+  action.sa_handler = handler;
+  sigaction(signal, &action, nullptr);
 }
 
 sigset_t Ours() {
@@ -43,29 +60,55 @@ void UseUtf8() {
   if (MB_CUR_MAX < 4) std::setlocale(LC_CTYPE, "C.UTF-8");
 }
 
-chtype Attribute(Tone tone, bool color) {
-  switch (tone) {
-    case Tone::kBold:
-      return A_BOLD;
-    case Tone::kDim:
-      return A_DIM;
-    case Tone::kRed:
-      return A_BOLD | (color ? COLOR_PAIR(1) : 0);
-    case Tone::kGreen:
-      return color ? COLOR_PAIR(2) : A_NORMAL;
-    case Tone::kYellow:
-      return color ? COLOR_PAIR(3) : A_NORMAL;
-    default:
-      return A_NORMAL;
+void Write(std::string_view bytes) {
+  while (!bytes.empty()) {
+    const ssize_t n = write(STDOUT_FILENO, bytes.data(), bytes.size());
+    if (n < 0 && errno == EINTR) continue;
+    if (n <= 0) return;  // the terminal is gone: Wait() sees it
+    bytes.remove_prefix(static_cast<size_t>(n));
   }
 }
 
 }  // namespace
 
 struct Screen::State {
-  SCREEN* terminal = nullptr;
-  bool color = false;
+  explicit State(bool color) : paint(color) {}
+
+  const report::Paint paint;
+  termios before{};
   std::vector<ViewLine> shown;
+
+  void Enter() {
+    termios keys = before;
+    // Each key at once and unseen; those that send signals still do.
+    keys.c_lflag &= ~static_cast<tcflag_t>(ICANON | ECHO);
+    keys.c_cc[VMIN] = 0;
+    keys.c_cc[VTIME] = 0;
+    tcsetattr(STDIN_FILENO, TCSANOW, &keys);
+    Write(kEnter);
+    shown.clear();
+  }
+  void Leave() {
+    Write(kLeaveIt);
+    tcsetattr(STDIN_FILENO, TCSANOW, &before);
+  }
+  // Ctrl-Z: the terminal is the shell's until somebody brings us back.
+  void Stop() {
+    Leave();
+    Handle(SIGTSTP, SIG_DFL);
+    sigset_t only;
+    sigemptyset(&only);
+    sigaddset(&only, SIGTSTP);
+    std::raise(SIGTSTP);
+    pthread_sigmask(SIG_UNBLOCK, &only, nullptr);
+    pthread_sigmask(SIG_BLOCK, &only, nullptr);
+    Handle(SIGTSTP, OnStop);
+  }
+  std::string Painted(const ViewLine& line) const {
+    std::string text;
+    for (const auto& [tone, part] : line) text += tone == report::Tone::kPlain ? part : paint(tone, part);
+    return text;
+  }
 };
 
 void Screen::BlockSignals() {
@@ -86,63 +129,47 @@ bool Screen::Possible() {
 
 std::unique_ptr<Screen> Screen::Open(bool color) {
   if (!Possible()) return nullptr;
-  UseUtf8();
-  SCREEN* terminal = newterm(nullptr, stdout, stdin);
-  if (terminal == nullptr) return nullptr;
   std::unique_ptr<Screen> screen(new Screen);
-  screen->state_ = std::make_unique<State>();
-  screen->state_->terminal = terminal;
-  set_term(terminal);
-  cbreak();
-  noecho();
-  nodelay(stdscr, TRUE);
-  keypad(stdscr, TRUE);
-  leaveok(stdscr, TRUE);
-  (void)curs_set(0);
-  screen->state_->color = color && has_colors() && start_color() == OK;
-  if (screen->state_->color) {
-    use_default_colors();
-    init_pair(1, COLOR_RED, -1);
-    init_pair(2, COLOR_GREEN, -1);
-    init_pair(3, COLOR_YELLOW, -1);
-  }
-  // curses has its own handlers for SIGTSTP and SIGWINCH.
+  screen->state_ = std::make_unique<State>(color);
+  if (tcgetattr(STDIN_FILENO, &screen->state_->before) != 0) return nullptr;
+  UseUtf8();
   leave = 0;
-  struct sigaction action {};
-  action.sa_handler = OnLeave;
-  for (const int signal : {SIGINT, SIGTERM, SIGHUP, SIGQUIT}) sigaction(signal, &action, nullptr);
-  action.sa_handler = OnContinued;
-  sigaction(SIGCONT, &action, nullptr);
+  stop = 0;
+  redraw = 0;
+  for (const int signal : {SIGINT, SIGTERM, SIGHUP, SIGQUIT}) Handle(signal, OnLeave);
+  Handle(SIGTSTP, OnStop);
+  for (const int signal : {SIGCONT, SIGWINCH}) Handle(signal, OnRedraw);
+  screen->state_->Enter();
   return screen;
 }
 
 Screen::~Screen() {
-  endwin();
-  delscreen(state_->terminal);
+  state_->Leave();
 }
 
 size_t Screen::width() const {
-  return static_cast<size_t>(COLS);
+  return static_cast<size_t>(TerminalColumns());
 }
 size_t Screen::height() const {
-  return static_cast<size_t>(LINES);
+  return static_cast<size_t>(TerminalLines());
 }
 
 void Screen::Show(const std::vector<ViewLine>& lines) {
+  std::string frame;
   const size_t rows = std::max(lines.size(), state_->shown.size());
-  for (size_t row = 0; row < rows && row < height(); ++row) {
-    const ViewLine line = row < lines.size() ? lines[row] : ViewLine();
-    if (row < state_->shown.size() && state_->shown[row] == line) continue;
-    move(static_cast<int>(row), 0);
-    clrtoeol();
-    for (const auto& [tone, text] : line) {
-      attrset(static_cast<int>(Attribute(tone, state_->color)));
-      addstr(text.c_str());
-    }
-    attrset(A_NORMAL);
+  static const ViewLine kEmpty;
+  for (size_t row = 0; row < rows; ++row) {
+    const ViewLine& line = row < lines.size() ? lines[row] : kEmpty;
+    const ViewLine& before = row < state_->shown.size() ? state_->shown[row] : kEmpty;
+    if (line == before) continue;
+    frame += "\x1b[" + std::to_string(row + 1) + ";1H" + state_->Painted(line);
+    // Behind a full line it would erase the last character.
+    size_t columns = 0;
+    for (const auto& [tone, part] : line) columns += DisplayWidth(part);
+    if (columns < width()) frame += kToEndOfLine;
   }
   state_->shown = lines;
-  refresh();
+  if (!frame.empty()) Write(std::string(kBeginFrame) + frame + std::string(kEndFrame));
 }
 
 Screen::Woken Screen::Wait(int timeout_ms, int wake_fd) {
@@ -153,21 +180,28 @@ Screen::Woken Screen::Wait(int timeout_ms, int wake_fd) {
   const timespec patience{timeout_ms / 1000, timeout_ms % 1000 * 1'000'000L};
   const int ready = ppoll(waiting, 2, &patience, &open);
   if (leave != 0) return Woken::kLeave;
-  if (continued != 0) {
-    continued = 0;
-    clearok(stdscr, TRUE);  // who knows what was written meanwhile
+  if (stop != 0) {
+    stop = 0;
+    state_->Stop();
+    redraw = 1;
   }
-  bool resized = false;
-  for (int key = getch(); key != ERR; key = getch()) {
-    if (key == 'q' || key == 'Q' || key == 3) return Woken::kLeave;
-    if (key == KEY_RESIZE) resized = true;
-    if (key == 12) clearok(stdscr, TRUE);  // Ctrl-L
+  if (redraw != 0) {
+    // Of another size, or somebody else had the terminal meanwhile.
+    redraw = 0;
+    state_->Enter();
+    return Woken::kRedraw;
   }
-  if (ready > 0 && (waiting[0].revents & (POLLHUP | POLLERR)) != 0) return Woken::kLeave;
-  if (resized) {
-    state_->shown.clear();
-    erase();
-    return Woken::kResized;
+  if (ready > 0 && waiting[0].revents != 0) {
+    char keys[64];
+    const ssize_t n = read(STDIN_FILENO, keys, sizeof keys);
+    if (n < 0 && errno != EINTR && errno != EAGAIN) return Woken::kLeave;
+    if ((waiting[0].revents & (POLLHUP | POLLERR)) != 0) return Woken::kLeave;
+    const std::string_view typed(keys, n > 0 ? static_cast<size_t>(n) : 0);
+    if (typed.find_first_of("qQ\x03") != std::string_view::npos) return Woken::kLeave;
+    if (typed.find('\x0c') != std::string_view::npos) {  // Ctrl-L
+      state_->Enter();
+      return Woken::kRedraw;
+    }
   }
   return ready > 0 && waiting[1].revents != 0 ? Woken::kEvent : Woken::kTime;
 }

@@ -137,7 +137,7 @@ std::optional<int> RunInPlace(const WatchArguments& arguments, std::optional<int
   std::unique_ptr<Screen> screen = Screen::Open(UseColor(arguments.color));
   if (screen == nullptr) return std::nullopt;
   const WatchScreenEnd end = RunWatchScreen(std::move(screen), arguments.source, std::move(source), duration);
-  record.Done(end.events, 0);
+  record.Done(end.events, end.bytes);
   record.entry().ended = "done";
   signal = end.signal;
   return kExitDone;

@@ -10,6 +10,7 @@
 #include <thread>
 #include <utility>
 
+#include "collector/cli/agents_json.h"
 #include "collector/cli/watch_view.h"
 #include "common/clock.h"
 #include "common/descriptor.h"
@@ -54,9 +55,10 @@ class Feed {
     // The collector's clock: what it last said, and what has passed since.
     return WatchLines(model_, WallClockNs() + offset_ns_, width, height);
   }
-  uint64_t events() const {
+  void Count(WatchScreenEnd& end) const {
     const std::lock_guard lock(mutex_);
-    return events_;
+    end.events = events_;
+    end.bytes = bytes_;
   }
 
  private:
@@ -98,6 +100,7 @@ class Feed {
     if (std::exchange(begins_, false)) model_.Begin(event.at_ns);
     model_.Take(event);
     ++events_;
+    bytes_ += EventJson(event).size();
     Wake();
     return !stop_.load();
   }
@@ -116,6 +119,7 @@ class Feed {
   WatchModel model_;
   int64_t offset_ns_ = 0;  // the collector's clock less ours
   uint64_t events_ = 0;
+  uint64_t bytes_ = 0;
   bool begins_ = true;
   std::thread thread_;
 };
@@ -144,13 +148,13 @@ WatchScreenEnd RunWatchScreen(std::unique_ptr<Screen> screen, const SourceOption
     const int64_t left_ms = std::max<int64_t>(0, (until - SteadyNs() + 999'999) / 1'000'000);
     const Screen::Woken woken = screen->Wait(static_cast<int>(left_ms), due ? -1 : feed.wake_fd());
     if (woken == Screen::Woken::kLeave) break;
-    if (woken == Screen::Woken::kResized) shown = 0;
-    if (woken == Screen::Woken::kEvent || woken == Screen::Woken::kResized) due = true;
+    if (woken == Screen::Woken::kRedraw) shown = 0;
+    if (woken == Screen::Woken::kEvent || woken == Screen::Woken::kRedraw) due = true;
     feed.Drain();
   }
   end.signal = screen->ended_by();
   screen.reset();
-  end.events = feed.events();
+  feed.Count(end);
   return end;
 }
 

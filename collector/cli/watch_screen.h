@@ -12,8 +12,8 @@
 namespace keytrail {
 
 struct WatchScreenEnd {
-  Status status = Done{};
   uint64_t events = 0;
+  uint64_t bytes = 0;  // of the events, as --json would have them
   int signal = 0;  // that ended it, to be passed on; 0: none
 };
 

@@ -95,7 +95,7 @@ ViewLine Titles(const std::vector<Column>& columns, const std::vector<bool>& cho
 struct Section {
   ViewLine title;
   std::vector<ViewLine> rows;
-  const char* what;  // "agents", for "… 5 more agents"
+  const char* what;  // "agents", for "agents  5 of 9"
 };
 
 Section Agents(const WatchModel& model, int64_t now_ns, size_t width) {
@@ -111,7 +111,9 @@ Section Agents(const WatchModel& model, int64_t now_ns, size_t width) {
   const std::vector<bool> chosen = Chosen(columns, width);
   Section section{Titles(columns, chosen), {}, "agents"};
   for (const AgentProgress& a : model.agents) {
-    const bool live = a.records_per_s.value_or(0) > 0;
+    // Of a collector that is away nobody knows it.
+    const bool known = model.away.empty();
+    const bool live = known && a.records_per_s.value_or(0) > 0;
     const uint64_t missing = lost[a.host];
     const std::string keys = a.redaction.mode == Redaction::Mode::kOff
                                  ? "as they are"
@@ -119,8 +121,10 @@ Section Agents(const WatchModel& model, int64_t now_ns, size_t width) {
     section.rows.push_back(Cells(columns, chosen,
                                  {{Tone::kPlain, PlainText(a.host)},
                                   {Tone::kPlain, PlainText(a.role)},
-                                  {live ? Tone::kGreen : Tone::kDim, live ? "ships" : "quiet"},
-                                  {Tone::kPlain, RateOf(a.records_per_s)},
+                                  {live ? Tone::kGreen : Tone::kDim, live    ? "ships"
+                                                                     : known ? "quiet"
+                                                                             : ""},
+                                  {Tone::kPlain, known ? RateOf(a.records_per_s) : ""},
                                   {Tone::kPlain, report::Number(a.records)},
                                   {Tone::kPlain, Span(now_ns - a.last_seen_ns) + " ago"},
                                   {missing != 0 ? Tone::kYellow : Tone::kDim, report::Number(missing)},
@@ -178,11 +182,11 @@ ViewLine Head(const WatchModel& model, int64_t now_ns, size_t width) {
     rate += a.records_per_s.value_or(0);
     calls += a.records;
   }
-  const std::string figures =
-      report::Number(calls) + " calls  " + report::Number(static_cast<uint64_t>(rate + 0.5)) + "/s";
   const bool away = !model.away.empty();
+  std::string figures = report::Number(calls) + " calls";
+  if (!away) figures += "  " + report::Number(static_cast<uint64_t>(rate + 0.5)) + "/s";
   const std::string state = away ? "away for " : "watched for ";
-  const std::string left = "keytrail  " + PlainText(model.source);
+  std::string left = "keytrail  " + PlainText(model.source);
   const std::string middle = "  " + state + Span(now_ns - model.changed_ns);
   // From the least important on, what does not fit is left out.
   const size_t all = DisplayWidth(left) + DisplayWidth(middle) + 2 + DisplayWidth(figures);
@@ -190,8 +194,11 @@ ViewLine Head(const WatchModel& model, int64_t now_ns, size_t width) {
     return {{away ? Tone::kRed : Tone::kBold, CutToWidth(away ? "away" + middle.substr(6) : figures, width)}};
   }
   const size_t room = width - DisplayWidth(middle) - 2 - DisplayWidth(figures);
-  ViewLine line = {{Tone::kBold, CutToWidth(left, room)}, {away ? Tone::kRed : Tone::kDim, middle}};
-  const size_t used = std::min(room, DisplayWidth(left)) + DisplayWidth(middle);
+  if (DisplayWidth(left) > room) left = PlainText(model.source);
+  if (DisplayWidth(left) > room) left.clear();
+  ViewLine line = {{Tone::kBold, left}, {away ? Tone::kRed : Tone::kDim, middle}};
+  if (left.empty()) line[1].second = middle.substr(2);
+  const size_t used = DisplayWidth(left) + DisplayWidth(line[1].second);
   line.push_back({Tone::kBold, std::string(width - used - DisplayWidth(figures), ' ') + figures});
   return line;
 }
@@ -218,15 +225,30 @@ std::vector<size_t> Shares(const std::vector<Section>& sections, size_t room) {
 
 void Put(const Section& section, size_t share, size_t width, std::vector<ViewLine>& lines) {
   if (share < 2) return;
-  lines.push_back(section.title);
-  const size_t rows = share - 1;
-  const bool all = section.rows.size() <= rows;
-  const size_t shown = all ? section.rows.size() : rows - 1;
+  ViewLine title = section.title;
+  const size_t shown = std::min(section.rows.size(), share - 1);
+  if (shown < section.rows.size()) {
+    const std::string part = std::to_string(shown) + " of " + std::to_string(section.rows.size());
+    size_t used = 0;
+    for (const auto& [tone, text] : title) used += DisplayWidth(text);
+    if (used + 2 + part.size() > width) title = {{Tone::kDim, section.what}};
+    title.push_back({Tone::kYellow, "  " + part});
+  }
+  lines.push_back(std::move(title));
   for (size_t i = 0; i < shown; ++i) lines.push_back(section.rows[i]);
-  if (!all) {
-    lines.push_back({{Tone::kDim, CutToWidth("… " + std::to_string(section.rows.size() - shown) +
-                                                 (shown == 0 ? " " : " more ") + section.what,
-                                             width)}});
+}
+
+// Terminals that are too narrow for what always stands there.
+void Clip(ViewLine& line, size_t width) {
+  size_t used = 0;
+  for (size_t i = 0; i < line.size(); ++i) {
+    const size_t columns = DisplayWidth(line[i].second);
+    if (used + columns <= width) {
+      used += columns;
+      continue;
+    }
+    line[i].second = CutToWidth(line[i].second, width - used);
+    line.resize(i + 1);
   }
 }
 
@@ -311,14 +333,14 @@ std::vector<ViewLine> WatchLines(const WatchModel& model, int64_t now_ns, size_t
     lines.push_back({{Tone::kRed, CutToWidth(PlainText(model.away) + "; trying again", width)}});
   }
   const bool large = height >= kSmallHeight;
-  if (large && lines.size() == 1) lines.push_back({});
   const size_t foot = large ? 1 : 0;
   const std::vector<Section> sections = {Verdicts(model, now_ns, width), Agents(model, now_ns, width),
                                          Losses(model, now_ns, width)};
   // Blank lines between sections, if all fit with them.
-  size_t wanted = lines.size() + foot;
+  size_t wanted = lines.size() + 1 + foot;
   for (const Section& s : sections) wanted += s.rows.empty() ? 0 : s.rows.size() + 2;
-  const bool airy = wanted <= height;
+  const bool airy = large && wanted <= height;
+  if (airy && lines.size() == 1) lines.push_back({});
   const std::vector<size_t> shares = Shares(sections, height - std::min(height, lines.size() + foot));
   // Agents first: they are what the view is about while nobody is wrong.
   for (const size_t i : {size_t{1}, size_t{0}, size_t{2}}) {
@@ -334,6 +356,7 @@ std::vector<ViewLine> WatchLines(const WatchModel& model, int64_t now_ns, size_t
     lines.resize(height - 1);
     lines.push_back({{Tone::kDim, CutToWidth("q leaves", width)}});
   }
+  for (ViewLine& line : lines) Clip(line, width);
   return lines;
 }
 

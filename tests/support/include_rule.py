@@ -60,7 +60,6 @@ THIRD_PARTY = [
                      "collector/receive/*.cc", "collector/query/"]),
     (r"(grpcpp|grpc|absl)/", ["collector/query/"]),
     (r"(histedit|editline/.*)\.h$", ["collector/cli/line_editor.cc"]),
-    (r"n?curses\.h$", ["collector/cli/screen.cc"]),
     (r"zstd.*\.h$", ["agent/capture/", "agent/ship/", "collector/receive/", "common/record_codec.cc"]),
     (r"zlib\.h$", ["agent/grpc/", "agent/ship/", "collector/receive/", "common/"]),
     (r"sodium\.h$", ["common/key_token.cc", "deploy/fleet/state_folder.cc"]),
