@@ -26,6 +26,7 @@ ROOMS = {
     "agent/grpc": ["agent/http2/stream_events.h", SCHEMA],
     "agent/ship": ["agent/grpc/call_events.h", SCHEMA],
     "agent/restraint": [],
+    "agent/process": [],
     "agent/focus": ["agent/packet/segment.h", "agent/capture/packet_source.h"],
     "agent": ["agent/"],  # the wiring: pipeline and main
     "collector/store": ["collector/correlate/report_model.h", "collector/correlate/correlator.h"],
