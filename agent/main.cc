@@ -19,6 +19,7 @@
 #include "agent/doctor/doctor.h"
 #include "agent/metrics.h"
 #include "agent/pipeline.h"
+#include "agent/process/process_names.h"
 #include "agent/self_restraint.h"
 #include "agent/ship/json_output.h"
 #include "agent/ship/line_writer.h"
@@ -30,6 +31,7 @@
 #include "common/key_token.h"
 #include "common/limits.h"
 #include "common/log.h"
+#include "common/plain_text.h"
 #include "common/port_range.h"
 #include "common/version.h"
 
@@ -53,6 +55,7 @@ struct AgentArguments {
   std::string ports = kDefaultPorts;
   bool filter_given = false;
   bool keep_foreign = false;
+  bool no_processes = false;
   std::string file;
   std::string filter;
   std::string write_file;
@@ -153,6 +156,9 @@ void DescribeArguments(CLI::App& app, AgentArguments& arguments) {
       ->type_name("PORTS")
       ->needs(device)
       ->excludes(filter);
+  app.add_flag("--no-processes", arguments.no_processes,
+               "Do not look for the processes at the ends of connections on this host")
+      ->needs(device);
   app.add_flag(
          "--keep-foreign", arguments.keep_foreign,
          "Go on capturing busy connections and ports that turned out to carry other protocols than gRPC;\n"
@@ -324,6 +330,40 @@ Result<std::unique_ptr<PacketSource>> OpenSource(const AgentArguments& arguments
     if (shipper != nullptr) shipper->SubmitLoss(loss);
   };
   return OpenDevices(live);
+}
+
+// Calls with the processes of this host that they were made by and to.
+class ProcessSink final : public CallSink {
+ public:
+  ProcessSink(ProcessNames& names, CallSink& next) : names_(names), next_(next) {}
+  void OnMessage(const MessageEvent& event) override { next_.OnMessage(event); }
+  void OnCall(const CallRecord& call, MessageType request_type, MessageType response_type) override {
+    record_ = call;
+    names_.Fill(record_);
+    next_.OnCall(record_, request_type, response_type);
+  }
+
+ private:
+  ProcessNames& names_;
+  CallSink& next_;
+  CallRecord record_;
+};
+
+// Before anything is opened: the process that looks for names shall have nothing of it. Null: there are none.
+std::unique_ptr<ProcessNames> StartProcessNames(const AgentArguments& arguments) {
+  if (arguments.devices.empty() || arguments.no_processes) return nullptr;
+  const Result<Account> account = AccountToBecome(arguments.user);
+  if (!account.ok()) return nullptr;  // told when rights are given up
+  Result<std::unique_ptr<ProcessNames>> names = ProcessNames::Start(*account);
+  if (!names.ok()) {
+    Tell(LogLevel::kWarn, "calls go without the processes that made them: " + names.error());
+    return nullptr;
+  }
+  if (!(*names)->sees_all()) {
+    Tell(LogLevel::kInfo, "of processes only those of user '" + account->name +
+                              "' are found: others take CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH at the start");
+  }
+  return std::move(*names);
 }
 
 // What a live capture reads of what comes, and whom it tells.
@@ -558,6 +598,7 @@ int Drain(const AgentArguments& arguments) {
 }
 
 int RunAgent(const AgentArguments& arguments) {
+  const std::unique_ptr<ProcessNames> processes = StartProcessNames(arguments);
   std::unique_ptr<Shipper> shipper;
   Result<std::unique_ptr<Schema>> schema = LoadSchema(arguments);
   if (!schema) return Fail(schema.error());
@@ -614,7 +655,10 @@ int RunAgent(const AgentArguments& arguments) {
 
   const std::unique_ptr<RedactingSink> redacting =
       secret ? std::make_unique<RedactingSink>(*secret, *sink) : nullptr;
-  CallSink& end = redacting != nullptr ? static_cast<CallSink&>(*redacting) : *sink;
+  CallSink& told_sink = redacting != nullptr ? static_cast<CallSink&>(*redacting) : *sink;
+  const std::unique_ptr<ProcessSink> naming =
+      processes != nullptr ? std::make_unique<ProcessSink>(*processes, told_sink) : nullptr;
+  CallSink& end = naming != nullptr ? static_cast<CallSink&>(*naming) : told_sink;
   AgentPipeline pipeline(std::move(*source), **schema, options, end, packet_writer.get());
   SelfRestraint restraint(
       {arguments.cpu_limit / 100, arguments.memory_limit}, pipeline,
@@ -632,6 +676,13 @@ int RunAgent(const AgentArguments& arguments) {
   LossWatch losses;
   const Status run = pipeline.Run([&] {
     restraint.Attend();
+    if (processes != nullptr) {
+      processes->Attend([&](const Endpoint& where, const ProcessName& process) {
+        if (!arguments.verbose) return;
+        Tell(LogLevel::kInfo, FormatEndpoint(where) + " is process " + std::to_string(process.pid) + " (" +
+                                  PlainText(process.text()) + ")");
+      });
+    }
     if (live && shipper != nullptr) losses.Attend(pipeline.counters(), *shipper);
     if (metrics != nullptr) metrics->Attend(pipeline, restraint);
     if (!out.Flush().ok()) pipeline.Interrupt();

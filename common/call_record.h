@@ -13,6 +13,7 @@
 // was seen whole reads as 0.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <optional>
 #include <span>
@@ -261,10 +262,23 @@ enum Incomplete : uint32_t {
 inline constexpr int kIncompleteBits = 9;
 std::string_view IncompleteName(int bit);
 
+// A process at one end of a connection. Linux keeps no more than 15 bytes of its name (comm), which may be
+// any.
+struct ProcessName {
+  uint32_t pid = 0;             // 0: not known
+  std::array<char, 16> name{};  // ends with a zero
+
+  bool known() const { return pid != 0; }
+  std::string_view text() const { return name.data(); }
+  friend bool operator==(const ProcessName&, const ProcessName&) = default;
+};
+
 struct CallRecord {
   uint64_t connection = 0;  // agent-local serial of the TCP connection
   Endpoint client;          // the HTTP/2 client; if nobody knows, the lower endpoint, with client_known false
   Endpoint server;
+  ProcessName client_process;  // of the ends that are on the agent's own host
+  ProcessName server_process;
   bool client_known = true;
   bool joined_at_start = false;  // the connection's preface was seen
   CallKind kind = CallKind::kUnary;

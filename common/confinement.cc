@@ -92,10 +92,14 @@ bool OneThread() {
   return threads == 1;
 }
 
-Status TakeOn(const Account& account) {
+// `kept`: capabilities that it goes on with.
+Status TakeOn(const Account& account, const std::vector<unsigned>& kept = {}) {
   capng_get_caps_process();
   const bool may_bound = capng_have_capability(CAPNG_EFFECTIVE, CAP_SETPCAP) != 0;
   capng_clear(CAPNG_SELECT_ALL);
+  for (const unsigned capability : kept) {
+    (void)capng_update(CAPNG_ADD, static_cast<capng_type_t>(CAPNG_EFFECTIVE | CAPNG_PERMITTED), capability);
+  }
   if (geteuid() != account.uid) {
     const int changed =
         capng_change_id(static_cast<int>(account.uid), static_cast<int>(account.gid),
@@ -299,7 +303,50 @@ std::string RestrictCalls() {
   return loaded == 0 ? std::string() : "the kernel refuses seccomp (" + Errno(-loaded) + ")";
 }
 
+std::string RestrictLookupCalls() {
+  if (kSanitized) return {};
+  const std::unique_ptr<std::remove_pointer_t<scmp_filter_ctx>, void (*)(scmp_filter_ctx)> filter(
+      seccomp_init(SCMP_ACT_ERRNO(EPERM)), seccomp_release);
+  if (filter == nullptr) return "libseccomp does not begin";
+  bool all = true;
+  for (const char* name :
+       {"read",      "close",        "recvfrom",       "recvmsg",         "sendto",        "sendmsg",
+        "write",     "getdents64",   "readlink",       "readlinkat",      "fstat",         "newfstatat",
+        "fcntl",     "lseek",        "poll",           "ppoll",           "clock_gettime", "clock_nanosleep",
+        "nanosleep", "brk",          "mmap",           "munmap",          "mremap",        "madvise",
+        "futex",     "rt_sigreturn", "rt_sigprocmask", "restart_syscall", "exit",          "exit_group",
+        "getpid",    "gettid"}) {
+    const int call = seccomp_syscall_resolve_name(name);
+    if (call == __NR_SCMP_ERROR) continue;
+    all = seccomp_rule_add(filter.get(), SCMP_ACT_ALLOW, call, 0) == 0 && all;
+  }
+  all = seccomp_rule_add(filter.get(), SCMP_ACT_ALLOW, seccomp_syscall_resolve_name("openat"), 1,
+                         SCMP_A2(SCMP_CMP_MASKED_EQ, O_ACCMODE | O_CREAT | O_TRUNC, O_RDONLY)) == 0 &&
+        all;
+  if (!all) return "libseccomp refuses a rule";
+  const int loaded = seccomp_load(filter.get());
+  return loaded == 0 ? std::string() : "the kernel refuses seccomp (" + Errno(-loaded) + ")";
+}
+
 }  // namespace
+
+Result<bool> ConfineLookup(const Account& account) {
+  if (!OneThread()) return Error{"cannot give up rights: there are threads already, or no /proc"};
+  const std::vector<unsigned> needed = {CAP_SYS_PTRACE, CAP_DAC_READ_SEARCH};
+  capng_get_caps_process();
+  bool able = true;
+  for (const unsigned capability : needed)
+    able = able && capng_have_capability(CAPNG_PERMITTED, capability) != 0;
+  const Status taken = TakeOn(account, able ? needed : std::vector<unsigned>());
+  if (!taken.ok()) return Error{taken.error()};
+  ForbidDumps();
+  // No Landlock: within it the kernel lets nobody look at processes outside of it. What is opened for reading
+  // alone, and the calls that are left, do the same.
+  const std::string calls = RestrictLookupCalls();
+  // With these two capabilities nothing less will do.
+  if (able && !calls.empty()) return Error{calls};
+  return able;
+}
 
 Result<Account> AccountToBecome(const std::string& wanted) {
   const bool root = geteuid() == 0;

@@ -45,6 +45,12 @@ struct Confined {
   std::string description;  // for people: who it is now and what it cannot do, or why it still can
 };
 
+// For a process of its own that says whose connections are whose (agent/process): as Confine(), but it keeps
+// the two capabilities that reading /proc/PID/fd of others takes, if it has them, opens files for reading
+// alone, and makes no system calls but some thirty. False: it has them not, and sees its own account's
+// processes.
+Result<bool> ConfineLookup(const Account& account);
+
 // Error: more than one thread, the account cannot be taken on, or a folder cannot be written by it (how to
 // mend that). After an Error the process may be half confined: end it.
 Result<Confined> Confine(const Account& account, const std::vector<Writable>& writable);

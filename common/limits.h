@@ -24,6 +24,10 @@ inline constexpr size_t kMaxDevices = 16;
 // Ports and ranges of --ports: three comparisons each, three times, in the kernel's filter (of 4096).
 inline constexpr size_t kMaxPortRanges = 64;
 
+// process -------------------------------------------------------------------------------------------------
+// Connections whose processes are remembered, some 150 bytes each; beyond, all are asked for again.
+inline constexpr size_t kMaxNamedConnections = 65536;
+
 // focus ---------------------------------------------------------------------------------------------------
 // Connections that the kernel's filter leaves out: up to 56 instructions each, of 4096. The busiest first.
 inline constexpr size_t kMaxExcludedConnections = 48;

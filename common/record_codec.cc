@@ -29,6 +29,8 @@ struct ConnectionEntry {
   Endpoint server;
   bool client_known = true;
   bool joined_at_start = false;
+  ProcessName client_process;
+  ProcessName server_process;
 
   friend bool operator==(const ConnectionEntry&, const ConnectionEntry&) = default;
 };
@@ -121,8 +123,9 @@ uint32_t BatchEncoder::State::Name(Place place, std::string_view text) {
 }
 
 uint32_t BatchEncoder::State::Connection(const CallRecord& call) {
-  const ConnectionEntry entry{call.connection, call.client, call.server, call.client_known,
-                              call.joined_at_start};
+  const ConnectionEntry entry{call.connection,    call.client,          call.server,
+                              call.client_known,  call.joined_at_start, call.client_process,
+                              call.server_process};
   const auto [place, added] = connections.try_emplace(entry, static_cast<uint32_t>(connections.size()));
   if (!added) return place->second;
   const size_t begun = out.Begin(kConnections);
@@ -134,6 +137,10 @@ uint32_t BatchEncoder::State::Connection(const CallRecord& call) {
   fields.Number(5, call.server.port);
   fields.Flags(6, !call.client_known);
   fields.Flags(7, call.joined_at_start);
+  fields.Number(8, call.client_process.pid);
+  fields.String(9, call.client_process.text());
+  fields.Number(10, call.server_process.pid);
+  fields.String(11, call.server_process.text());
   out.End(begun);
   return place->second;
 }
@@ -360,11 +367,19 @@ bool BatchReader::State::Name(const RecordField& field, ByteArena& arena, std::s
   return true;
 }
 
+// What is longer than Linux keeps is cut.
+void SetName(std::string_view from, ProcessName& to) {
+  const std::string_view kept = from.substr(0, from.find('\0'));
+  kept.copy(to.name.data(), to.name.size() - 1);
+}
+
 bool BatchReader::State::Connection(Bytes b) {
   if (connections.size() == limits::kMaxBatchConnections) return false;
   ConnectionEntry entry;
   Bytes client;
   Bytes server;
+  std::string_view client_name;
+  std::string_view server_name;
   bool unknown = false;
   scratch.Reset();
   const bool good = ReadFields(b, scratch, [&](FieldReader& take) {
@@ -375,8 +390,14 @@ bool BatchReader::State::Connection(Bytes b) {
     take.Number(5, entry.server.port);
     take.Flags(6, unknown);
     take.Flags(7, entry.joined_at_start);
+    take.Number(8, entry.client_process.pid);
+    take.String(9, client_name);
+    take.Number(10, entry.server_process.pid);
+    take.String(11, server_name);
   });
   entry.client_known = !unknown;
+  SetName(client_name, entry.client_process);
+  SetName(server_name, entry.server_process);
   if (!good || !AddressFrom(client, entry.client.address) || !AddressFrom(server, entry.server.address)) {
     return false;
   }
@@ -577,6 +598,8 @@ bool BatchReader::State::Record(Bytes b, OwnedRecord& record) {
   call.server = entry.server;
   call.client_known = entry.client_known;
   call.joined_at_start = entry.joined_at_start;
+  call.client_process = entry.client_process;
+  call.server_process = entry.server_process;
   return true;
 }
 

@@ -62,6 +62,6 @@ cat <<TEXT
 Next:
   build/release/bin/keytrail investigate --json ${files[0]%/*}/*.pcap.zst     the same for programs
   build/release/bin/keytrail-agent -r ${files[0]}     a line a message
-  build/release/bin/keytrail-agent -i eth0 -f 'port 20160'     the same, live (needs root or CAP_NET_RAW)
+  build/release/bin/keytrail-agent -i eth0     the same, live (needs root or CAP_NET_RAW)
   deploy/quickstart.sh --no-install --scenario tidb_neighbour     another culprit
 TEXT

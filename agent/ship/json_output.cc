@@ -343,6 +343,15 @@ void AppendJsonString(std::string_view text, std::string& out) {
   out += '"';
 }
 
+void AppendProcess(const char* key, const ProcessName& process, ObjectWriter& object) {
+  if (!process.known()) return;
+  std::string& out = object.Key(key);
+  ObjectWriter inner(out, object.marks());
+  inner.Number("pid", process.pid);
+  inner.ForeignText("name", process.text());
+  inner.Close();
+}
+
 void JsonOutput::OnCall(const CallRecord& call, MessageType request_type, MessageType response_type) {
   std::string& out = writer_.buffer();
   ObjectWriter object(out, options_.marks);
@@ -353,6 +362,8 @@ void JsonOutput::OnCall(const CallRecord& call, MessageType request_type, Messag
   object.Text("client", FormatEndpoint(call.client));
   object.Text("server", FormatEndpoint(call.server));
   if (!call.client_known) object.Key("client_known") += "false";
+  AppendProcess("client_process", call.client_process, object);
+  AppendProcess("server_process", call.server_process, object);
   object.Text("joined", call.joined_at_start ? "start" : "late");
   object.Number("connection", call.connection);
   object.Number("stream", call.stream);

@@ -58,6 +58,7 @@ if(TARGET keytrail-collector)
   keytrail_e2e(live_verdict)
   keytrail_e2e(restraint)
   keytrail_e2e(live_capture)
+  keytrail_e2e(live_process)
   if(NOT KEYTRAIL_SANITIZE)  # ten times slower they would not keep up
     keytrail_e2e(live_outage)
     keytrail_e2e(live_cluster)

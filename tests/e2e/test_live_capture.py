@@ -23,7 +23,7 @@ from test_restraint import CLONE_NEWNET, frames, moved
 
 AGENT = harness.program("keytrail-agent")
 ADDRESS = "tcp://127.0.0.1:17461"
-PATIENCE = 60
+PATIENCE = 15
 # What of a record does not depend on when its packets were sent.
 SAME = ("kind", "method", "command", "client", "server", "stream", "request_id", "req_bytes", "resp_bytes", "grpc_status")
 

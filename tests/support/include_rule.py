@@ -26,6 +26,7 @@ ROOMS = {
     "agent/grpc": ["agent/http2/stream_events.h", SCHEMA],
     "agent/ship": ["agent/grpc/call_events.h", SCHEMA],
     "agent/restraint": [],
+    "agent/process": [],
     "agent/focus": ["agent/packet/segment.h", "agent/capture/packet_source.h"],
     # Looks at all that an agent uses, with the agent's own rooms.
     "agent/doctor": ["agent/capture/", "agent/packet/", "agent/tcp/", "agent/http2/", "agent/ship/"],

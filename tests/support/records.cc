@@ -15,7 +15,8 @@ namespace {
                                       const KeyItem& key, const RegionStatement& statement,
                                       const ErrorFact& error) {
   [[maybe_unused]] const auto& [c1, c2, c3, c4, c5, c6, c7, c8, c9, c10, c11, c12, c13, c14, c15, c16, c17,
-                                c18, c19, c20, c21, c22, c23, c24, c25, c26, c27, c28, c29, c30] = call;
+                                c18, c19, c20, c21, c22, c23, c24, c25, c26, c27, c28, c29, c30, c31, c32] =
+      call;
   [[maybe_unused]] const auto& [f1, f2, f3, f4, f5, f6, f7, f8, f9, f10, f11, f12, f13, f14, f15, f16, f17,
                                 f18, f19, f20, f21, f22, f23, f24, f25, f26, f27] = facts;
   [[maybe_unused]] const auto& [r1, r2, r3, r4, r5, r6, r7, r8, r9, r10, r11, r12, r13, r14] = route;
@@ -87,7 +88,8 @@ std::string DescribeCall(const CallRecord& c) {
   const auto time = [&](TimeNs t) { out << ' ' << (t.known() ? std::to_string(t.ns) : "none"); };
   out << "connection " << c.connection << ' ' << int(c.client.address.family) << '/'
       << FormatEndpoint(c.client) << ' ' << int(c.server.address.family) << '/' << FormatEndpoint(c.server)
-      << ' ' << c.client_known << c.joined_at_start << '\n'
+      << ' ' << c.client_known << c.joined_at_start << ' ' << c.client_process.pid << c.client_process.text()
+      << ' ' << c.server_process.pid << c.server_process.text() << '\n'
       << "call " << int(c.kind) << ' ' << int(c.method_from) << ' ' << Hex(c.method) << ' ' << Hex(c.command)
       << ' ' << c.stream;
   number(c.request_id);
@@ -238,6 +240,8 @@ const CallRecord& RandomRecords::Any() {
     e->port = static_cast<uint16_t>(Number());
   }
   c.client_known = old_connection || Coin();
+  if (!old_connection && Coin()) c.client_process = {4711, {"tidb-server"}};
+  if (!old_connection && Coin()) c.server_process = {0xFFFFFFFF, {"123456789012345"}};
   c.joined_at_start = !old_connection && Coin();
   c.kind = static_cast<CallKind>(1 + Below(4));
   c.method_from = static_cast<MethodFrom>(Below(4));
