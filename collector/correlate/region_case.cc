@@ -135,18 +135,24 @@ std::vector<uint32_t> Among(const std::vector<uint32_t>& ranges, const std::set<
   return out;
 }
 
-// PD answered `range`, of which no store told it, well after a store had told it another one: it is no older
-// report that PD still held.
+// PD answered `range`, of which no store told it, after a store had told it another one: it is no older
+// report that PD still held. A version has no older one if its birth was reported before; PD only logs that
+// report.
 bool InventedAgainstReport(const Scene& scene, const RegionCase& c, uint32_t range) {
   if (!c.PdInvented(range)) return false;
   for (const Said& answer : c.said) {
     if (!IsPdAnswer(answer.source) || answer.range != range || answer.tellings.empty()) continue;
     const Event asked = scene.Asked(answer.tellings.back().observation);
     for (const Said& report : c.said) {
-      // PD only logs the report of a split.
-      if (report.source != StatementSource::kHeartbeat || report.tellings.empty()) continue;
-      const Event told = scene.Asked(report.tellings.front().observation);
-      if (scene.Compare(told, {asked.observation, asked.t_ns - kSettledNs}) == Order::kBefore) return true;
+      if (!IsReportToPd(report.source)) continue;
+      for (const Telling& telling : report.tellings) {
+        const std::string& method = scene.log.method(scene.At(telling.observation));
+        const bool birth = method == "/pdpb.PD/ReportBatchSplit" || method == "/pdpb.PD/ReportSplit";
+        if (!birth && report.source != StatementSource::kHeartbeat)
+          continue;  // it asks to split this version
+        const Event before{asked.observation, asked.t_ns - (birth ? 0 : kSettledNs)};
+        if (scene.Compare(scene.Asked(telling.observation), before) == Order::kBefore) return true;
+      }
     }
   }
   return false;
@@ -182,7 +188,8 @@ std::optional<uint32_t> FindTruth(const Scene& scene, const NeighbourIndex& neig
     if (!c.tikv_contradicts) {
       if (auto one = Only(Among(alive, c.tikv_ranges))) return one;
     }
-    if (!c.pd_contradicts) {
+    // PD's word alone, where no store had told it any other range that may be true.
+    if (!c.pd_contradicts && Among(alive, c.reported_ranges).empty()) {
       if (auto one = Only(Among(alive, pd))) return one;
     }
   }

@@ -234,6 +234,25 @@ TEST(Rule3, PdWideAndAStoreThatCutsShort) {
   std::string unused = script;
   unused.erase(unused.find("    3s"), unused.find("    4s") - unused.find("    3s"));
   EXPECT_EQ(Judged(unused), "tikv certain 3 7.3 x1; pd inferred 0.1 7.3 x1");
+  // At once after the split that made the version.
+  EXPECT_EQ(Judged(R"(
+    5 tikv1 > pd1 ReportSplit 6.3[-,a) 7.3[a,m)
+    10 tidb1 > pd1 GetRegion f = 7.3[a,z)
+    4s tikv1 > pd1 Heartbeat 7.3[a,m)
+    5s tidb2 > pd1 GetRegion f = 7.3[a,m)
+    6s tidb2 > tikv1 Get 7.3 k = outside k [a,h)
+    7s tidb2 > tikv1 Get 7.3 k = ok
+  )"),
+            "tikv certain 3 7.3 x1; pd inferred 0.1 7.3 x1");
+  // PD answered before anything was seen that a store told it: perhaps it had been told so.
+  EXPECT_EQ(Judged(R"(
+    5 tidb1 > pd1 GetRegion f = 7.3[a,z)
+    4s tikv1 > pd1 Heartbeat 7.3[a,m)
+    5s tidb2 > pd1 GetRegion f = 7.3[a,m)
+    6s tidb2 > tikv1 Get 7.3 k = outside k [a,h)
+    7s tidb2 > tikv1 Get 7.3 k = ok
+  )"),
+            "tikv certain 3 7.3 x1");
 }
 
 TEST(SelfContradiction, PdWithoutAnyComplaint) {
