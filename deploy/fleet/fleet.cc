@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <atomic>
 #include <filesystem>
+#include <initializer_list>
 #include <thread>
 #include <utility>
 
@@ -19,6 +20,18 @@ void FailWith(HostResult& result, const Advice& advice) {
   result.outcome = Outcome::kFailed;
   result.said = advice.why;
   result.what_to_do = advice.what_to_do;
+}
+
+// What host.sh finds a host in.
+constexpr std::initializer_list<const char*> kStates = {"none",    "prepared", "starting",
+                                                        "running", "ended",    "died"};
+
+// host.sh has said one of these states. A shell that read nothing ends well, too.
+bool Answered(const HostFacts& facts, std::initializer_list<const char*> states, HostResult& result) {
+  const std::string state = Fact(facts, "state");
+  if (std::find(states.begin(), states.end(), state) != states.end()) return true;
+  FailWith(result, {"it did not answer what was asked", "try again"});
+  return false;
 }
 
 std::string Pid(const HostFacts& facts) {
@@ -124,6 +137,8 @@ void Fleet::StartUnit(const UnitPlan& unit, Runner& runner, HostResult& result) 
     }
     if (step.kind != StepKind::kPrepare && step.kind != StepKind::kLaunch) continue;
     for (const auto& [key, value] : facts) result.facts[key] = value;
+    const bool prepared = step.kind == StepKind::kPrepare;
+    if (!Answered(facts, {prepared ? "ready" : "running", "same"}, result)) return;
     same_archive = Fact(facts, "archive") == "same";
     if (Fact(facts, "state") != "same") continue;
     if (std::find(new_keys_.begin(), new_keys_.end(), KeyNameOf(unit.name)) != new_keys_.end()) {
@@ -206,6 +221,7 @@ void Fleet::RollBack(const FleetPlan& plan, FleetResult& result) {
 
 void Fleet::StatusUnit(const UnitPlan& unit, Runner& runner, HostResult& result) {
   if (!RunStep(StatusCommand(unit, options_), unit, runner, result, &result.facts)) return;
+  if (!Answered(result.facts, kStates, result)) return;
   const std::string state = Fact(result.facts, "state");
   result.outcome = state == "running" ? Outcome::kDone : Outcome::kKept;
   if (state == "running") {
@@ -218,10 +234,8 @@ void Fleet::StatusUnit(const UnitPlan& unit, Runner& runner, HostResult& result)
     result.said = "starting";
   } else if (state == "ended") {
     result.said = "ended with status " + Fact(result.facts, "ended_status");
-  } else if (state == "died") {
-    result.said = "not running: it was killed, or the host was restarted";
   } else {
-    FailWith(result, {"it did not answer what was asked", "try again"});
+    result.said = "not running: it was killed, or the host was restarted";
   }
 }
 
@@ -244,6 +258,7 @@ FleetResult Fleet::Look() {
 
 void Fleet::StopUnit(const UnitPlan& unit, Runner& runner, HostResult& result) {
   if (!RunStep(StopCommand(unit, options_), unit, runner, result, &result.facts)) return;
+  if (!Answered(result.facts, {"records_left", "none", "removed"}, result)) return;
   const std::string state = Fact(result.facts, "state");
   if (state == "records_left") {
     result.outcome = Outcome::kKept;
@@ -384,6 +399,7 @@ void Fleet::DrainUnit(const UnitPlan& unit, Runner& runner, const std::string& i
 
 void Fleet::CollectUnit(const UnitPlan& unit, Runner& runner, HostResult& result) {
   if (!RunStep(StatusCommand(unit, options_), unit, runner, result, &result.facts)) return;
+  if (!Answered(result.facts, kStates, result)) return;
   const std::string state = Fact(result.facts, "state");
   result.outcome = Outcome::kAlready;
   result.said = "nothing there to fetch";

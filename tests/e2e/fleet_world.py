@@ -65,6 +65,14 @@ def processes_of(folder):
     return found
 
 
+def parent_of(pid):
+    try:
+        with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as stat:
+            return int(stat.read().rsplit(") ", 1)[1].split()[1])
+    except OSError:
+        return None
+
+
 def until(what, condition, seconds=PATIENCE):
     end = time.monotonic() + seconds
     while not condition():
@@ -162,9 +170,10 @@ class FleetTest(harness.ProgramTest):
         return os.path.join(self.dir_of(name), "keytrail-fleet-" + name)
 
     def agents(self, name):
-        """Agents' processes of a host; not what supervises them."""
-        return [pid for pid, line in processes_of(self.folder(name)) if line.split()[0].endswith("/keytrail-agent")
+        """Agents of a host: neither what supervises them nor what they began themselves."""
+        pids = [pid for pid, line in processes_of(self.folder(name)) if line.split()[0].endswith("/keytrail-agent")
                 and "--version" not in line]
+        return [pid for pid in pids if parent_of(pid) not in pids]
 
     def assert_nothing_left(self, *names):
         for name in names:

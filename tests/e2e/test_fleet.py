@@ -467,6 +467,18 @@ class Fleet(FleetTest):
                 self.fleet("stop")
                 self.assert_nothing_left("tikv1", "tikv2", "collector")
 
+    def test_a_host_that_says_nothing(self):
+        """Its commands end well, and did nothing: that is no agent that runs, and none that was stopped."""
+        self.add("tikv1", run=["sh", "-c", "cat >/dev/null"])
+        self.save()
+        self.assertIn("tikv1: FAILED: it did not answer", self.fleet("start", expect=harness.FAILED).stderr)
+        self.assertEqual(self.status()["tikv1"]["state"], "unknown")
+        self.assertIn("tikv1: FAILED: it did not answer", self.fleet("stop", expect=harness.FAILED).stderr)
+        self.hosts[0].pop("run")
+        self.save()
+        self.fleet("stop")
+        self.assert_nothing_left("collector")
+
     def test_a_command_without_an_answer(self):
         self.add("tikv1", run=["sh", "-c", "exec tail -f " + self.file])
         self.add("pd1")
