@@ -297,14 +297,16 @@ void CheckOtherAgents(const DoctorOptions& options, CheckList& list) {
   const std::unique_ptr<DIR, int (*)(DIR*)> processes(opendir("/proc"), closedir);
   if (processes == nullptr) return list.NotChecked("agents", "there is no /proc to find other agents in");
   const std::string own_network = Network("self");
+  bool hidden = false;
   while (const dirent* entry = readdir(processes.get())) {
     const std::string process = entry->d_name;
     if (process.find_first_not_of("0123456789") != std::string::npos || process == std::to_string(getpid()))
       continue;
     if (!ReadText("/proc/" + process + "/comm").starts_with("keytrail-agent")) continue;
     const std::string network = Network(process);
-    // One that another user runs hides it: then the name of the device decides.
-    if (!network.empty() && network != own_network) continue;
+    // One that another user runs hides it, and the same name in another namespace is another device.
+    if (network.empty()) hidden = true;
+    if (network != own_network) continue;
     const std::string device = Common(options.devices, DevicesOf(ReadText("/proc/" + process + "/cmdline")));
     if (device.empty()) continue;
     list.Add({"agents", CheckLevel::kWarning,
@@ -313,7 +315,10 @@ void CheckOtherAgents(const DoctorOptions& options, CheckList& list) {
               "kill " + process,
               "if that one is not wanted; a service is stopped by systemctl stop keytrail-agent"});
   }
-  if (list.fine("agents")) list.Ok("agents", "no other agent captures here");
+  if (!list.fine("agents")) return;
+  list.Ok("agents",
+          hidden ? "no other agent is seen to capture here; there are some of which only root sees where"
+                 : "no other agent captures here");
 }
 
 }  // namespace keytrail

@@ -166,17 +166,17 @@ void CheckProtocol(const DoctorOptions& options, const TrafficLook& look, CheckL
       names.push_back(std::to_string(port));
       without += (without.empty() ? "not tcp port " : " and not tcp port ") + names.back();
     }
-    list.Add({"traffic",
-              readable.empty() ? CheckLevel::kFault : CheckLevel::kWarning,
-              "TLS at port " + Names(names) + ": what is said there cannot be read" +
-                  (readable.empty() ? ", and nothing else was seen" : ""),
-              {},
-              "keytrail reads plain text only. A cluster whose components speak without TLS can be read "
-              "(tiup cluster tls "
-              "NAME disable; the cluster must be stopped for it, and its traffic is open from then on); or "
-              "leave these "
-              "ports out: -f '" +
-                  without + "'"});
+    list.Add(
+        {"traffic",
+         readable.empty() ? CheckLevel::kFault : CheckLevel::kWarning,
+         "TLS at port " + Names(names) + ": what is said there cannot be read" +
+             (readable.empty() ? ", and nothing that can be read was seen" : ""),
+         {},
+         "keytrail reads plain text only. A cluster whose components speak without TLS can be read "
+         "(tiup cluster tls NAME disable, which restarts it; its traffic is open from then on); or leave "
+         "these ports out: " +
+             (options.filter.empty() ? "name the others with --ports"
+                                     : "-f '(" + options.filter + ") and " + without + "'")});
     return;
   }
   if (!readable.empty()) {

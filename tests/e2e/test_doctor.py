@@ -365,14 +365,15 @@ class Doctor(harness.ProgramTest):
 
     def test_tls_on_the_port(self):
         with self.tls_at(20160):
-            found = self.only("traffic", "fault", "TLS at port 20160", {"-i": "lo"})
+            found = self.only("traffic", "fault", "nothing that can be read was seen", {"-i": "lo"})
+        self.assertIn("TLS at port 20160", found["found"])
         self.assertIn("plain text only", found["fix"])
-        self.assertIn("not tcp port 20160", found["fix"])
+        self.assertIn(f"-f '({FILTER}) and not tcp port 20160'", found["fix"])
 
     def test_tls_on_one_of_the_ports(self):
         with self.tls_at(10080):
             found = self.only("traffic", "warning", "TLS at port 10080", {"-i": "kt1,lo", "-f": None})
-        self.assertNotIn("nothing else", found["found"])
+        self.assertNotIn("nothing that can be read", found["found"])
 
     def test_tls_of_other_programs_is_no_finding(self):
         with self.tls_at(8443):
