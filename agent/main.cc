@@ -294,6 +294,7 @@ bool logs = false;
 void Tell(LogLevel level, const std::string& message, const std::vector<LogField>& fields = {},
           LogPlace where = LogPlace::Here()) {
   if (logs) return Log(level, message, fields, where);
+  if (level == LogLevel::kDebug) return;
   std::fprintf(stderr, "keytrail-agent: %s\n", message.c_str());
 }
 
@@ -722,7 +723,8 @@ int Doctor(const AgentArguments& arguments) {
   DoctorOptions options;
   const std::unique_ptr<Shipper> none;  // nothing is shipped
   options.devices = arguments.devices;
-  options.filter = arguments.filter;  // empty, too, where the ports are the filter
+  options.filter = arguments.filter;
+  if (!arguments.filter_given) options.ports = arguments.ports;
   options.open = [&] { return OpenSource(arguments, none); };
   options.load_schema = [&]() -> Status {
     const Result<std::unique_ptr<Schema>> schema = LoadSchema(arguments);

@@ -22,6 +22,7 @@ namespace keytrail {
 struct DoctorOptions {
   std::vector<std::string> devices;
   std::string filter;
+  std::string ports;  // what is captured instead of a filter: --ports, for people
   std::function<Result<std::unique_ptr<PacketSource>>()> open;  // as the agent opens it
   std::function<Status()> load_schema;
   uint64_t ring_bytes = 0;  // what it asks for, of all devices

@@ -148,21 +148,37 @@ void CheckLimits(const DoctorOptions& options, CheckList& list) {
   if (list.fine("limits")) list.Ok("limits", "no limit of CPU time, address space or files is in the way");
 }
 
-// The device that `keytrail-agent -i DEV` names; empty: it is none, or does not capture.
-std::string DeviceOf(const std::string& command_line) {
+// The devices that `keytrail-agent -i DEV` names; none: it does not capture.
+std::vector<std::string> DevicesOf(const std::string& command_line) {
   std::vector<std::string> words;
   for (size_t at = 0; at < command_line.size();) {
     const size_t end = std::min(command_line.find('\0', at), command_line.size());
     words.push_back(command_line.substr(at, end - at));
     at = end + 1;
   }
-  std::string device;
+  std::string named;  // with a comma behind each
   for (size_t i = 1; i < words.size(); ++i) {
     if (words[i] == "--doctor") return {};
-    if (words[i] == "-i" && i + 1 < words.size()) device = words[i + 1];
-    if (words[i].starts_with("-i") && words[i].size() > 2) device = words[i].substr(2);
+    if (words[i] == "-i" && i + 1 < words.size()) named += words[i + 1] + ",";
+    if (words[i].starts_with("-i") && words[i].size() > 2) named += words[i].substr(2) + ",";
   }
-  return device;
+  std::vector<std::string> devices;
+  for (size_t at = 0; at < named.size();) {
+    const size_t end = named.find(',', at);
+    if (end != at) devices.push_back(named.substr(at, end - at));
+    at = end + 1;
+  }
+  return devices;
+}
+
+// A device that both capture; empty: none.
+std::string Common(const std::vector<std::string>& ours, const std::vector<std::string>& theirs) {
+  for (const std::string& own : ours) {
+    for (const std::string& other : theirs) {
+      if (own == other || own == "any" || other == "any") return other;
+    }
+  }
+  return {};
 }
 
 std::string Network(const std::string& process) {
@@ -281,26 +297,28 @@ void CheckOtherAgents(const DoctorOptions& options, CheckList& list) {
   const std::unique_ptr<DIR, int (*)(DIR*)> processes(opendir("/proc"), closedir);
   if (processes == nullptr) return list.NotChecked("agents", "there is no /proc to find other agents in");
   const std::string own_network = Network("self");
+  bool hidden = false;
   while (const dirent* entry = readdir(processes.get())) {
     const std::string process = entry->d_name;
     if (process.find_first_not_of("0123456789") != std::string::npos || process == std::to_string(getpid()))
       continue;
     if (!ReadText("/proc/" + process + "/comm").starts_with("keytrail-agent")) continue;
     const std::string network = Network(process);
-    // One that another user runs hides it: then the name of the device decides.
-    if (!network.empty() && network != own_network) continue;
-    const std::string device = DeviceOf(ReadText("/proc/" + process + "/cmdline"));
-    for (const std::string& own : options.devices) {
-      if (device.empty() || (device != own && device != "any" && own != "any")) continue;
-      list.Add({"agents", CheckLevel::kWarning,
-                "process " + process + " is an agent that captures on " + device +
-                    " already: a second one would ship each call again, as if of another host",
-                "kill " + process,
-                "if that one is not wanted; a service is stopped by systemctl stop keytrail-agent"});
-      break;
-    }
+    // One that another user runs hides it, and the same name in another namespace is another device.
+    if (network.empty()) hidden = true;
+    if (network != own_network) continue;
+    const std::string device = Common(options.devices, DevicesOf(ReadText("/proc/" + process + "/cmdline")));
+    if (device.empty()) continue;
+    list.Add({"agents", CheckLevel::kWarning,
+              "process " + process + " is an agent that captures on " + device +
+                  " already: a second one would ship each call again, as if of another host",
+              "kill " + process,
+              "if that one is not wanted; a service is stopped by systemctl stop keytrail-agent"});
   }
-  if (list.fine("agents")) list.Ok("agents", "no other agent captures here");
+  if (!list.fine("agents")) return;
+  list.Ok("agents",
+          hidden ? "no other agent is seen to capture here; there are some of which only root sees where"
+                 : "no other agent captures here");
 }
 
 }  // namespace keytrail

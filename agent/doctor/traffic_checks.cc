@@ -49,7 +49,8 @@ std::vector<uint16_t> UsualPortsHere() {
   return found;
 }
 
-std::string FilterFor(const std::vector<uint16_t>& ports) {
+template <typename Ports>
+std::string FilterFor(const Ports& ports) {
   std::string filter;
   for (const uint16_t port : ports)
     filter += (filter.empty() ? "tcp port " : " or tcp port ") + std::to_string(port);
@@ -57,14 +58,15 @@ std::string FilterFor(const std::vector<uint16_t>& ports) {
 }
 
 // How to see what this host has; where that is.
-std::string WhereToLook(const DoctorOptions& options) {
+std::string WhereToLook() {
   const std::vector<uint16_t> here = UsualPortsHere();
   if (!here.empty()) {
     return "this host has connections or listeners at ports of TiDB: start it with -i any -f '" +
            FilterFor(here) + "'";
   }
-  return std::string("no port of TiDB, PD or TiKV is in use here: look at the right host") +
-         (options.filter.empty() ? "" : ", or name the cluster's own ports in -f") + " (ss -tn)";
+  return "no port of TiDB, PD or TiKV is in use here: look at the right host, or name the cluster's own "
+         "ports with "
+         "--ports or -f (ss -tn)";
 }
 
 uint64_t PacketsOf(const DoctorOptions& options, const std::vector<Interface>& all,
@@ -74,6 +76,12 @@ uint64_t PacketsOf(const DoctorOptions& options, const std::vector<Interface>& a
     for (const std::string& device : options.devices) n += device == i.name || device == "any" ? i.*what : 0;
   }
   return n;
+}
+
+// What lets packets through.
+std::string What(const DoctorOptions& options) {
+  if (!options.filter.empty()) return "the filter '" + options.filter + "'";
+  return options.ports.empty() ? "the capture" : "the ports " + options.ports + " (--ports)";
 }
 
 std::string Seconds(int64_t ns) {
@@ -158,17 +166,17 @@ void CheckProtocol(const DoctorOptions& options, const TrafficLook& look, CheckL
       names.push_back(std::to_string(port));
       without += (without.empty() ? "not tcp port " : " and not tcp port ") + names.back();
     }
-    list.Add({"traffic",
-              readable.empty() ? CheckLevel::kFault : CheckLevel::kWarning,
-              "TLS at port " + Names(names) + ": what is said there cannot be read" +
-                  (readable.empty() ? ", and nothing else was seen" : ""),
-              {},
-              "keytrail reads plain text only. A cluster whose components speak without TLS can be read "
-              "(tiup cluster tls "
-              "NAME disable; the cluster must be stopped for it, and its traffic is open from then on); or "
-              "leave these "
-              "ports out: -f '" +
-                  without + "'"});
+    list.Add(
+        {"traffic",
+         readable.empty() ? CheckLevel::kFault : CheckLevel::kWarning,
+         "TLS at port " + Names(names) + ": what is said there cannot be read" +
+             (readable.empty() ? ", and nothing that can be read was seen" : ""),
+         {},
+         "keytrail reads plain text only. A cluster whose components speak without TLS can be read "
+         "(tiup cluster tls NAME disable, which restarts it; its traffic is open from then on); or leave "
+         "these ports out: " +
+             (options.filter.empty() ? "name the others with --ports"
+                                     : "-f '(" + options.filter + ") and " + without + "'")});
     return;
   }
   if (!readable.empty()) {
@@ -183,7 +191,7 @@ void CheckProtocol(const DoctorOptions& options, const TrafficLook& look, CheckL
                         : std::to_string(others) +
                               " connections, none of which is HTTP/2: no call can be read of them",
             {},
-            WhereToLook(options)});
+            WhereToLook()});
 }
 
 }  // namespace
@@ -214,25 +222,44 @@ void CheckTraffic(const DoctorOptions& options, PacketSource& source, CheckList&
                        CheckLevel::kWarning,
                        "nothing passed on " + Names(options.devices) + " in " + Seconds(look->lasted_ns),
                        {},
-                       WhereToLook(options)});
+                       WhereToLook()});
     }
-    return list.Add(
-        {"traffic",
-         CheckLevel::kWarning,
-         std::to_string(passed) + " packets passed on " + Names(options.devices) + " in " +
-             Seconds(look->lasted_ns) +
-             (options.filter.empty() ? ", none of which came to the capture"
-                                     : ", and the filter '" + options.filter + "' took none of them"),
-         {},
-         WhereToLook(options)});
+    return list.Add({"traffic",
+                     CheckLevel::kWarning,
+                     std::to_string(passed) + " packets passed on " + Names(options.devices) + " in " +
+                         Seconds(look->lasted_ns) + ", and " + What(options) + " took none of them",
+                     {},
+                     look->left_out.empty()
+                         ? WhereToLook()
+                         : "HTTP/2 was seen: start it with -f '" + FilterFor(look->left_out) + "'"});
+  }
+  if (!look->left_out.empty()) {
+    std::vector<std::string> ports;
+    for (const uint16_t port : look->left_out) ports.push_back(std::to_string(port));
+    list.Add({"filter",
+              CheckLevel::kWarning,
+              "HTTP/2 passes at port " + Names(ports) +
+                  ", and -f leaves it out: what is said there is not heard, and "
+                  "the agent will tell a loss",
+              {},
+              "if it is the cluster's: start it with -f '(" + options.filter + ") or " +
+                  FilterFor(look->left_out) + "'"});
   }
   CheckDrops(options, *look, missed, list);
+  if (const uint64_t downs = look->counters.Get(Counter::kInterfaceDowns); downs != 0) {
+    list.Add({"device",
+              CheckLevel::kWarning,
+              "a device went down while it was looked at (" + std::to_string(downs) +
+                  " times): what passed meanwhile is lost",
+              {},
+              "see what takes it down (ip monitor link), and look at its cable and driver (dmesg)"});
+  }
   if (look->counters.Get(Counter::kSegments) == 0) {
     return list.Add({"traffic",
                      CheckLevel::kWarning,
                      std::to_string(packets) + " packets, none with TCP in it",
                      {},
-                     WhereToLook(options)});
+                     WhereToLook()});
   }
   CheckProtocol(options, *look, list);
 }

@@ -4,6 +4,7 @@
 #include <string_view>
 #include <unordered_map>
 
+#include "agent/focus/focus.h"
 #include "agent/http2/http2_decoder.h"
 #include "agent/packet/packet_decoder.h"
 #include "agent/tcp/tcp_tracker.h"
@@ -84,6 +85,24 @@ class Listener final : public ByteSink, private Http2Sink {
   std::unordered_map<uint64_t, uint16_t> servers_;  // by serial, of connections whose client is known
 };
 
+// Packets that came past the filter because they look like HTTP/2.
+class Noticing final : public SegmentSink {
+ public:
+  explicit Noticing(SegmentSink& unused) : focus_({{}, true, false}, unused, uncounted_, 0) {}
+  void Feed(const RawPacket& packet) { packets_.Feed(packet, *this); }
+  void OnSegment(const Segment& segment) override { focus_.Notice(segment); }
+  std::set<uint16_t> Ports() {
+    std::set<uint16_t> ports;
+    for (const FoundPort& found : focus_.TakeFound()) ports.insert(found.port);
+    return ports;
+  }
+
+ private:
+  Counters uncounted_;
+  PacketDecoder packets_{uncounted_};
+  Focus focus_;
+};
+
 }  // namespace
 
 Result<TrafficLook> LookAtTraffic(PacketSource& source, int64_t look_ns) {
@@ -91,6 +110,7 @@ Result<TrafficLook> LookAtTraffic(PacketSource& source, int64_t look_ns) {
   Listener listener(look);
   TcpTracker tcp(listener, look.counters);
   PacketDecoder packets(look.counters);
+  Noticing noticing(tcp);
   const int64_t began = SteadyNs();
   RawPacket packet;
   int64_t drops_read_ns = began;
@@ -100,6 +120,8 @@ Result<TrafficLook> LookAtTraffic(PacketSource& source, int64_t look_ns) {
     if (*next == PacketSource::Next::kEnd) break;
     if (*next == PacketSource::Next::kTimeout) {
       tcp.Advance(TimeNs{WallClockNs()});
+    } else if (packet.outside_filter) {
+      noticing.Feed(packet);
     } else {
       look.counters.Add(Counter::kPackets);
       look.counters.Add(Counter::kBytes, packet.wire_length);
@@ -114,6 +136,7 @@ Result<TrafficLook> LookAtTraffic(PacketSource& source, int64_t look_ns) {
   look.lasted_ns = SteadyNs() - began;
   packets.Finish();
   tcp.Finish();
+  look.left_out = noticing.Ports();
   return look;
 }
 

@@ -27,6 +27,7 @@ struct PortLook {
 struct TrafficLook {
   Counters counters;
   std::map<uint16_t, PortLook> ports;
+  std::set<uint16_t> left_out;  // where HTTP/2 is spoken, and the filter hides it
   int64_t lasted_ns = 0;
 };
 

@@ -12,6 +12,7 @@ import glob
 import itertools
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -25,7 +26,6 @@ import unittest
 
 import harness
 from test_restraint import CLONE_NEWNET, Program, frames, moved
-from test_ship import free_port
 
 KEYTRAIL = harness.program("keytrail")
 AGENT = harness.program("keytrail-agent")
@@ -35,6 +35,14 @@ FILTER = "tcp port 2379 or tcp port 20160"
 FINDINGS = ("warning", "fault")
 # linux/if_tun.h, linux/if_arp.h
 TUNSETIFF, TUNSETLINK, IFF_TUN, IFF_NO_PI, ARPHRD_IEEE80211 = 0x400454CA, 0x400454CD, 0x0001, 0x1000, 801
+
+
+# Below those that the kernel gives to clients: in a namespace of our own nobody else has them.
+ports = itertools.count(17000)
+
+
+def free_port():
+    return next(ports)
 
 
 def sh(command):
@@ -71,8 +79,8 @@ class Traffic:
 class Listener:
     """A TCP server of this process; `serve` gets each connection, on a thread of its own."""
 
-    def __init__(self, serve, port=0):
-        self.socket = socket.create_server(("127.0.0.1", port))
+    def __init__(self, serve, port=None):
+        self.socket = socket.create_server(("127.0.0.1", port or free_port()))
         self.port = self.socket.getsockname()[1]
         self.serve = serve
         self.thread = threading.Thread(target=self._accept, daemon=True)
@@ -312,7 +320,7 @@ class Doctor(harness.ProgramTest):
         self.mended_by(found)
 
     def test_another_agent_on_the_device(self):
-        other = self.agent("-i", "kt1")
+        other = self.agent("-i", "lo", "-i", "kt0,kt1")
         found = self.only("agents", "warning", f"process {other.process.pid} is an agent that captures on kt1 already")
         sh(found["command"])
         other.process.wait(60)
@@ -323,9 +331,27 @@ class Doctor(harness.ProgramTest):
     def test_filter_that_is_none(self):
         self.only("filter", "fault", "filter 'tcp prt 20160'", {"-f": "tcp prt 20160"})
 
+    def filter_of(self, fix):
+        """The filter that a fix names."""
+        return re.search(r"-f '([^']*)'", fix)[1]
+
     def test_filter_that_takes_nothing(self):
+        found = self.only("traffic", "warning", "the filter 'tcp port 21' took none of them", {"-f": "tcp port 21"})
+        self.assertIn("tcp port 20160", self.filter_of(found["fix"]))
+        self.assertEqual(self.findings({"-f": self.filter_of(found["fix"])}), [])
+
+    def test_filter_that_leaves_out_a_part(self):
+        found = self.only("filter", "warning", "HTTP/2 passes at port 20160, and -f leaves it out", {"-f": "tcp port 2379"})
+        self.assertEqual(self.findings({"-f": self.filter_of(found["fix"])}), [])
+
+    def test_device_where_the_cluster_is_not(self):
         with contextlib.closing(Listener(lambda c: c.recv(1), 20160)):
-            found = self.only("traffic", "warning", "the filter 'tcp port 21' took none of them", {"-f": "tcp port 21"})
+            sh("ip link add kt6 type veth peer name kt7 && sysctl -q net.ipv6.conf.kt6.disable_ipv6=1 net.ipv6.conf.kt7.disable_ipv6=1"
+               " && ip link set kt6 up && ip link set kt7 up")
+            try:
+                found = self.only("traffic", "warning", "nothing passed on kt6", {"-i": "kt6", "-f": None})
+            finally:
+                sh("ip link del kt6")
         self.assertIn("-i any -f 'tcp port 20160'", found["fix"])
 
     def test_quiet_device(self):
@@ -338,6 +364,24 @@ class Doctor(harness.ProgramTest):
         self.assertIn("look at the right host", found["fix"])
 
     def test_tls_on_the_port(self):
+        with self.tls_at(20160):
+            found = self.only("traffic", "fault", "nothing that can be read was seen", {"-i": "lo"})
+        self.assertIn("TLS at port 20160", found["found"])
+        self.assertIn("plain text only", found["fix"])
+        self.assertIn(f"-f '({FILTER}) and not tcp port 20160'", found["fix"])
+
+    def test_tls_on_one_of_the_ports(self):
+        with self.tls_at(10080):
+            found = self.only("traffic", "warning", "TLS at port 10080", {"-i": "kt1,lo", "-f": None})
+        self.assertNotIn("nothing that can be read", found["found"])
+
+    def test_tls_of_other_programs_is_no_finding(self):
+        with self.tls_at(8443):
+            self.assertEqual(self.findings({"-i": "kt1,lo", "-f": None}), [])
+            self.assertEqual(self.findings({"-i": "any", "-f": None}), [])
+
+    @contextlib.contextmanager
+    def tls_at(self, port):
         key, certificate = os.path.join(self.scratch, "tls.key"), os.path.join(self.scratch, "tls.pem")
         sh(f"openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=tikv -days 1 -keyout {key}"
            f" -out {certificate} 2>/dev/null")
@@ -351,12 +395,12 @@ class Doctor(harness.ProgramTest):
                 while data := secured.recv(4096):
                     secured.sendall(data)
 
-        listener = Listener(serve, 20160)
+        listener = Listener(serve, port)
         stopping = threading.Event()
 
         def talk():
             while not stopping.is_set():
-                with socket.create_connection(("127.0.0.1", 20160)) as plain, client.wrap_socket(plain) as secured:
+                with socket.create_connection(("127.0.0.1", port)) as plain, client.wrap_socket(plain) as secured:
                     for _ in range(5):
                         secured.sendall(b"what a store would be asked" * 20)
                         secured.recv(4096)
@@ -365,13 +409,11 @@ class Doctor(harness.ProgramTest):
         talker = threading.Thread(target=talk)
         talker.start()
         try:
-            found = self.only("traffic", "fault", "TLS at port 20160", {"-i": "lo"})
+            yield
         finally:
             stopping.set()
             talker.join()
             listener.close()
-        self.assertIn("plain text only", found["fix"])
-        self.assertIn("not tcp port 20160", found["fix"])
 
     def test_another_protocol_on_the_port(self):
         def serve(connection):
@@ -396,6 +438,28 @@ class Doctor(harness.ProgramTest):
             stopping.set()
             talker.join()
             listener.close()
+
+    def test_device_that_goes_down_meanwhile(self):
+        environment = {**os.environ, "KEYTRAIL_SHIM_CLOCK": "good", "LD_PRELOAD": self.shim, "KEYTRAIL_USER": ""}
+        asked = subprocess.Popen([AGENT, "--doctor", "--json", *self.arguments({"--duration": "4s"})], stdout=subprocess.PIPE,
+                                 text=True, env=environment)
+        try:
+            for line in asked.stdout:
+                if '"check":"confinement"' in line:
+                    break
+            time.sleep(0.5)
+            sh("ip link set kt1 down")
+            time.sleep(0.5)
+            sh("ip link set kt1 up")
+            found = [c for c in map(json.loads, asked.stdout) if c.get("level") in FINDINGS]
+            self.assertEqual(asked.wait(60), harness.INCOMPLETE, found)
+        finally:
+            asked.kill()
+            asked.wait()
+            asked.stdout.close()
+            sh("ip link set kt1 up")
+        self.assertEqual([c["check"] for c in found], ["device"], found)
+        self.assertIn("went down while it was looked at", found[0]["found"])
 
     def test_drops(self):
         # A process that stands still while a device is flooded: its ring runs over.

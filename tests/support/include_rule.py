@@ -29,7 +29,7 @@ ROOMS = {
     "agent/process": [],
     "agent/focus": ["agent/packet/segment.h", "agent/capture/packet_source.h"],
     # Looks at all that an agent uses, with the agent's own rooms.
-    "agent/doctor": ["agent/capture/", "agent/packet/", "agent/tcp/", "agent/http2/", "agent/ship/"],
+    "agent/doctor": ["agent/capture/", "agent/packet/", "agent/focus/", "agent/tcp/", "agent/http2/", "agent/ship/"],
     "agent": ["agent/"],  # the wiring: pipeline and main
     "collector/store": ["collector/correlate/report_model.h", "collector/correlate/correlator.h"],
     "collector/receive": ["collector/store/"],

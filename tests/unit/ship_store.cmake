@@ -3,6 +3,7 @@ add_library(keytrail_test_records STATIC support/records.cc)
 target_link_libraries(keytrail_test_records PUBLIC keytrail_options keytrail_common)
 
 keytrail_test(crc32c_test SOURCES unit/common/crc32c_test.cc DEPENDS common)
+keytrail_test(check_list_test SOURCES unit/common/check_list_test.cc DEPENDS common)
 keytrail_test(plain_text_test SOURCES unit/common/plain_text_test.cc DEPENDS common)
 keytrail_test(record_codec_test SOURCES unit/common/record_codec_test.cc DEPENDS test_records common
               PRIVATE_DEPENDS keytrail_record_proto)
