@@ -10,12 +10,14 @@
 
 #include <arpa/inet.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
 #include <fstream>
 
 #include "agent/capture/filter.h"
+#include "common/bytes.h"
 #include "common/limits.h"
 
 namespace keytrail {
@@ -91,6 +93,7 @@ Status LiveDevice::SetBaseFilter(const LiveSourceOptions& options) {
   if (options.ports.empty()) {
     const Status set = SetFilter(pcap_, options.filter);
     if (!set.ok() || options.filter.empty()) return set;
+    user_filter_ = true;
     // The one in the kernel may rest on what only the kernel knows of a packet.
     pcap_t* const dead = pcap_open_dead(link_type_, limits::kSnapLen);
     bpf_program own{};
@@ -128,7 +131,10 @@ Status LiveDevice::Refine(const FilterRefinement& refinement) {
     default:
       return Error{"device " + name_ + ": its link type has no refined filter"};
   }
-  std::vector<sock_filter> program = RefinedProgram(link, refinement, base_);
+  FilterRefinement possible = refinement;
+  // Of what comes past a filter that cannot be run here nobody could say that it did.
+  if (user_filter_ && !own_) possible.find_http2 = false;
+  std::vector<sock_filter> program = RefinedProgram(link, possible, base_);
   const sock_fprog told{static_cast<unsigned short>(program.size()), program.data()};
   if (setsockopt(pcap_fileno(pcap_), SOL_SOCKET, SO_ATTACH_FILTER, &told, sizeof told) == 0) return Done{};
   return Error{"device " + name_ + ": a filter of " + std::to_string(program.size()) +
@@ -164,6 +170,25 @@ std::string LiveDevice::Description() const {
          (promiscuous_ ? "promiscuous" : "not promiscuous");
 }
 
+// What the kernel let through past a user's filter, because it looks like HTTP/2.
+bool LiveDevice::OutsideFilter(const pcap_pkthdr& header, const u_char* bytes) {
+  if (!own_ || pcap_offline_filter(&*own_, &header, bytes) != 0) return false;
+  // The kernel holds a VLAN tag beside the packet, where its filter does not see it; libpcap puts it back.
+  const size_t type = link_type_ == DLT_EN10MB ? 12 : link_type_ == DLT_LINUX_SLL ? 14 : 0;
+  const size_t tag = link_type_ == DLT_LINUX_SLL2 ? 20 : type + 2;
+  if (header.caplen < tag + 4 || link_type_ == DLT_RAW) return true;
+  const uint16_t ether_type = LoadBe16(bytes + type);
+  if (ether_type != 0x8100 && ether_type != 0x88A8) return true;
+  untagged_.assign(bytes, bytes + header.caplen);
+  std::copy(bytes + tag + 2, bytes + tag + 4, untagged_.begin() + static_cast<ptrdiff_t>(type));
+  const auto at = untagged_.begin() + static_cast<ptrdiff_t>(tag);
+  untagged_.erase(at, at + 4);
+  pcap_pkthdr shorter = header;
+  shorter.caplen -= 4;
+  shorter.len -= 4;
+  return pcap_offline_filter(&*own_, &shorter, untagged_.data()) == 0;
+}
+
 void LiveDevice::OnPacket(u_char* self, const pcap_pkthdr* header, const u_char* bytes) {
   LiveDevice& device = *reinterpret_cast<LiveDevice*>(self);
   RawPacket& packet = device.packets_.emplace_back();
@@ -172,7 +197,7 @@ void LiveDevice::OnPacket(u_char* self, const pcap_pkthdr* header, const u_char*
   packet.bytes = Bytes(bytes, header->caplen);
   packet.wire_length = header->len;
   packet.link_type = device.link_type_;
-  packet.outside_filter = device.own_ && pcap_offline_filter(&*device.own_, header, bytes) == 0;
+  packet.outside_filter = device.OutsideFilter(*header, bytes);
   device.places_.push_back(device.bytes_.size());
   device.bytes_.insert(device.bytes_.end(), bytes, bytes + header->caplen);
   if (device.bytes_.size() >= kBatchBytes) pcap_breakloop(device.pcap_);

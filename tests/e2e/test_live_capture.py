@@ -368,6 +368,23 @@ class LiveCapture(harness.ProgramTest):
         counted = next(line.fields for line in map(unified_log.parse, agent.words().splitlines()) if line.message == "counters")
         self.assertEqual(int(counted["packets"]), len(tikv))
 
+    def test_tagged_packets_pass_a_filter(self):
+        """The kernel keeps the tag beside the packet, so filters see it without."""
+        tagged = [p[:12] + b"\x81\0\0\5" + p[12:] for p in self.packets if len(p) <= 1510]
+        tikv = [p for p in tagged if 20160 in ports_of(p[:12] + p[16:])]
+        for more, expected in ((["-f", "port 20160"], tikv), (["-f", "vlan 5 and port 20160"], tikv), ([], tagged)):
+            for device in ("kt1", "any") if more[1:] != ["vlan 5 and port 20160"] else ("kt1",):
+                with self.subTest(filter=more, device=device):
+                    agent = self.agent("-i", device, *more, "--json", "-v")
+                    send("kt0", tagged)
+                    self.check_calls(agent, expected)
+
+    def test_a_filter_that_only_the_kernel_can_run(self):
+        agent = self.agent("-i", "kt1", "-f", "inbound and port 20160", "--json", "-v")
+        send("kt0", self.packets)
+        tikv = [p for p in self.packets if 20160 in ports_of(p)]
+        self.assertEqual(self.check_calls(agent, tikv)["ports_found"], 0)
+
     def test_ports(self):
         there = [with_ports(packet, {20160: 30999}) for packet in self.packets]
         agent = self.agent("-i", "kt1", "--ports", "2379,30990-30999", "--json", "-v")
