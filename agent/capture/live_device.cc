@@ -44,6 +44,15 @@ uint64_t MappedBytes(int fd) {
   return 0;
 }
 
+// `inbound`, for one, asks for what is not in the packet (SKF_AD_OFF and above); elsewhere the answer is no.
+bool NeedsTheKernel(const bpf_program& program) {
+  return std::any_of(program.bf_insns, program.bf_insns + program.bf_len, [](const bpf_insn& in) {
+    const bool loads = BPF_CLASS(in.code) == BPF_LD || BPF_CLASS(in.code) == BPF_LDX;
+    const bool in_packet = BPF_MODE(in.code) == BPF_ABS || BPF_MODE(in.code) == BPF_IND;
+    return loads && in_packet && in.k >= static_cast<bpf_u_int32>(SKF_LL_OFF);
+  });
+}
+
 }  // namespace
 
 Result<std::unique_ptr<LiveDevice>> LiveDevice::Open(const std::string& name,
@@ -97,7 +106,13 @@ Status LiveDevice::SetBaseFilter(const LiveSourceOptions& options) {
     // The one in the kernel may rest on what only the kernel knows of a packet.
     pcap_t* const dead = pcap_open_dead(link_type_, limits::kSnapLen);
     bpf_program own{};
-    if (CompileFilterText(dead, options.filter, own).ok()) own_ = own;
+    if (CompileFilterText(dead, options.filter, own).ok()) {
+      if (NeedsTheKernel(own)) {
+        pcap_freecode(&own);
+      } else {
+        own_ = own;
+      }
+    }
     pcap_close(dead);
   } else if (!SetFilter(pcap_, PortFilterText(options.ports, true)).ok()) {
     const Status set = SetFilter(pcap_, PortFilterText(options.ports, false));
