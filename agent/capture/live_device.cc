@@ -10,12 +10,14 @@
 
 #include <arpa/inet.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
 #include <fstream>
 
 #include "agent/capture/filter.h"
+#include "common/bytes.h"
 #include "common/limits.h"
 
 namespace keytrail {
@@ -40,6 +42,15 @@ uint64_t MappedBytes(int fd) {
     if (std::sscanf(line.c_str(), "%llx-%llx", &from, &to) == 2) return to - from;
   }
   return 0;
+}
+
+// `inbound`, for one, asks for what is not in the packet (SKF_AD_OFF and above); elsewhere the answer is no.
+bool NeedsTheKernel(const bpf_program& program) {
+  return std::any_of(program.bf_insns, program.bf_insns + program.bf_len, [](const bpf_insn& in) {
+    const bool loads = BPF_CLASS(in.code) == BPF_LD || BPF_CLASS(in.code) == BPF_LDX;
+    const bool in_packet = BPF_MODE(in.code) == BPF_ABS || BPF_MODE(in.code) == BPF_IND;
+    return loads && in_packet && in.k >= static_cast<bpf_u_int32>(SKF_LL_OFF);
+  });
 }
 
 }  // namespace
@@ -91,10 +102,17 @@ Status LiveDevice::SetBaseFilter(const LiveSourceOptions& options) {
   if (options.ports.empty()) {
     const Status set = SetFilter(pcap_, options.filter);
     if (!set.ok() || options.filter.empty()) return set;
+    user_filter_ = true;
     // The one in the kernel may rest on what only the kernel knows of a packet.
     pcap_t* const dead = pcap_open_dead(link_type_, limits::kSnapLen);
     bpf_program own{};
-    if (CompileFilterText(dead, options.filter, own).ok()) own_ = own;
+    if (CompileFilterText(dead, options.filter, own).ok()) {
+      if (NeedsTheKernel(own)) {
+        pcap_freecode(&own);
+      } else {
+        own_ = own;
+      }
+    }
     pcap_close(dead);
   } else if (!SetFilter(pcap_, PortFilterText(options.ports, true)).ok()) {
     const Status set = SetFilter(pcap_, PortFilterText(options.ports, false));
@@ -128,7 +146,10 @@ Status LiveDevice::Refine(const FilterRefinement& refinement) {
     default:
       return Error{"device " + name_ + ": its link type has no refined filter"};
   }
-  std::vector<sock_filter> program = RefinedProgram(link, refinement, base_);
+  FilterRefinement possible = refinement;
+  // Of what comes past a filter that cannot be run here nobody could say that it did.
+  if (user_filter_ && !own_) possible.find_http2 = false;
+  std::vector<sock_filter> program = RefinedProgram(link, possible, base_);
   const sock_fprog told{static_cast<unsigned short>(program.size()), program.data()};
   if (setsockopt(pcap_fileno(pcap_), SOL_SOCKET, SO_ATTACH_FILTER, &told, sizeof told) == 0) return Done{};
   return Error{"device " + name_ + ": a filter of " + std::to_string(program.size()) +
@@ -164,6 +185,25 @@ std::string LiveDevice::Description() const {
          (promiscuous_ ? "promiscuous" : "not promiscuous");
 }
 
+// What the kernel let through past a user's filter, because it looks like HTTP/2.
+bool LiveDevice::OutsideFilter(const pcap_pkthdr& header, const u_char* bytes) {
+  if (!own_ || pcap_offline_filter(&*own_, &header, bytes) != 0) return false;
+  // The kernel holds a VLAN tag beside the packet, where its filter does not see it; libpcap puts it back.
+  const size_t type = link_type_ == DLT_EN10MB ? 12 : link_type_ == DLT_LINUX_SLL ? 14 : 0;
+  const size_t tag = link_type_ == DLT_LINUX_SLL2 ? 20 : type + 2;
+  if (header.caplen < tag + 4 || link_type_ == DLT_RAW) return true;
+  const uint16_t ether_type = LoadBe16(bytes + type);
+  if (ether_type != 0x8100 && ether_type != 0x88A8) return true;
+  untagged_.assign(bytes, bytes + header.caplen);
+  std::copy(bytes + tag + 2, bytes + tag + 4, untagged_.begin() + static_cast<ptrdiff_t>(type));
+  const auto at = untagged_.begin() + static_cast<ptrdiff_t>(tag);
+  untagged_.erase(at, at + 4);
+  pcap_pkthdr shorter = header;
+  shorter.caplen -= 4;
+  shorter.len -= 4;
+  return pcap_offline_filter(&*own_, &shorter, untagged_.data()) == 0;
+}
+
 void LiveDevice::OnPacket(u_char* self, const pcap_pkthdr* header, const u_char* bytes) {
   LiveDevice& device = *reinterpret_cast<LiveDevice*>(self);
   RawPacket& packet = device.packets_.emplace_back();
@@ -172,7 +212,7 @@ void LiveDevice::OnPacket(u_char* self, const pcap_pkthdr* header, const u_char*
   packet.bytes = Bytes(bytes, header->caplen);
   packet.wire_length = header->len;
   packet.link_type = device.link_type_;
-  packet.outside_filter = device.own_ && pcap_offline_filter(&*device.own_, header, bytes) == 0;
+  packet.outside_filter = device.OutsideFilter(*header, bytes);
   device.places_.push_back(device.bytes_.size());
   device.bytes_.insert(device.bytes_.end(), bytes, bytes + header->caplen);
   if (device.bytes_.size() >= kBatchBytes) pcap_breakloop(device.pcap_);

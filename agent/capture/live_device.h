@@ -64,6 +64,7 @@ class LiveDevice {
   Status Activate(const LiveSourceOptions& options, int timeout_ms);
   Status SetBaseFilter(const LiveSourceOptions& options);
   void Learn();
+  bool OutsideFilter(const pcap_pkthdr& header, const u_char* bytes);
   static void OnPacket(u_char* self, const pcap_pkthdr* header, const u_char* bytes);
 
   const std::string name_;
@@ -73,11 +74,12 @@ class LiveDevice {
   bool nanoseconds_ = false;
   bool promiscuous_ = false;
   State state_ = State::kUp;
-  int index_ = 0;                   // 0: any
-  uint16_t hardware_ = 0;           // ARPHRD_*
-  int ring_version_ = -1;           // TPACKET_V*, -1: not known
-  uint64_t ring_bytes_ = 0;         // 0: not known
-  std::vector<sock_filter> base_;   // as libpcap gave it to the kernel
+  int index_ = 0;                  // 0: any
+  uint16_t hardware_ = 0;          // ARPHRD_*
+  int ring_version_ = -1;          // TPACKET_V*, -1: not known
+  uint64_t ring_bytes_ = 0;        // 0: not known
+  std::vector<sock_filter> base_;  // as libpcap gave it to the kernel
+  bool user_filter_ = false;
   std::optional<bpf_program> own_;  // a user's filter, to be run here
   std::string not_refined_;         // why the kernel's filter cannot be changed; empty: it can
   pcap_stat told_{};
@@ -85,6 +87,7 @@ class LiveDevice {
   std::vector<RawPacket> packets_;
   std::vector<size_t> places_;  // of their bytes
   std::vector<uint8_t> bytes_;
+  std::vector<uint8_t> untagged_;
   size_t at_ = 0;
 };
 

@@ -209,20 +209,20 @@ class LiveCapture(harness.ProgramTest):
         ip("link add br0 type bridge")
         ip("link set kt1 master br0")
         ip("link set br0 up")
-        agent = self.agent("-i", "br0", "-i", "kt1", "-f", "tcp", "--json", "-v")
+        agent = self.agent("-i", "br0", "-i", "kt1", "-f", "tcp", "--keep-foreign", "--json", "-v")
         everybodys = [b"\xff" * 6 + packet[6:] for packet in self.packets]  # a bridge takes these itself, too
         send("kt0", everybodys)
         summary = self.check_calls(agent, everybodys)
         self.assertGreaterEqual(summary["packets"], 2 * len(everybodys))
 
     def test_any_sees_both_ends_of_a_cable(self):
-        agent = self.agent("-i", "any", "-f", "tcp", "--json", "-v")
+        agent = self.agent("-i", "any", "-f", "tcp", "--keep-foreign", "--json", "-v")
         send("kt0", self.packets)
         summary = self.check_calls(agent, self.packets)
         self.assertGreaterEqual(summary["packets"], 2 * len(self.packets))
 
     def test_loopback_is_seen_once(self):
-        agents = [self.agent("-i", device, "-f", "tcp", "--json", "-v") for device in ("lo", "any")]
+        agents = [self.agent("-i", device, "-f", "tcp", "--keep-foreign", "--json", "-v") for device in ("lo", "any")]
         send("lo", self.packets)
         for agent in agents:
             summary = self.check_calls(agent, self.packets)
@@ -367,6 +367,28 @@ class LiveCapture(harness.ProgramTest):
         self.assertEqual([l["count"] for l in self.losses(data, "port_not_captured")], [1])
         counted = next(line.fields for line in map(unified_log.parse, agent.words().splitlines()) if line.message == "counters")
         self.assertEqual(int(counted["packets"]), len(tikv))
+
+    def test_tagged_packets_pass_a_filter(self):
+        """The kernel keeps the tag beside the packet, so filters see it without."""
+        tagged = [p[:12] + b"\x81\0\0\5" + p[12:] for p in self.packets if len(p) <= 1510]
+        tikv = [p for p in tagged if 20160 in ports_of(p[:12] + p[16:])]
+        for more, expected in ((["-f", "port 20160"], tikv), (["-f", "vlan 5 and port 20160"], tikv), ([], tagged)):
+            for device in ("kt1", "any") if more[1:] != ["vlan 5 and port 20160"] else ("kt1",):
+                with self.subTest(filter=more, device=device):
+                    agent = self.agent("-i", device, *more, "--json", "-v")
+                    send("kt0", tagged)
+                    self.check_calls(agent, expected)
+
+    def test_a_filter_that_only_the_kernel_can_run(self):
+        """Of packets that came past it nobody could say so: none do. (With packets that a program made, not a network card,
+        `inbound` is not true of each one, for tcpdump neither.)"""
+        agent = self.agent("-i", "kt1", "-f", "inbound and port 20160", "--json", "-v")
+        send("kt0", self.packets)
+        time.sleep(0.5)
+        agent.end()
+        lines = agent.lines()
+        self.assertGreater(sum(self.told(lines).values()), 100)
+        self.assertEqual(lines[-1]["ports_found"], 0)
 
     def test_ports(self):
         there = [with_ports(packet, {20160: 30999}) for packet in self.packets]
