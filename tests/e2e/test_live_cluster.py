@@ -2,8 +2,8 @@
 """A small TiDB cluster, its agents and its collector, live, on hosts of their own: who is wrong is named, nobody else is,
 and nothing stays.
 
-Needs root: the hosts are network namespaces of the test's own. tests/live/README.md tells what the nodes are and what becomes of a
-fault.
+Needs root: the hosts are network namespaces of the test's own. tests/live/README.md tells what the nodes are and what becomes of
+a fault.
 
 KEYTRAIL_SEED     of all that is random here; printed, a number of its own for each run if not given
 KEYTRAIL_ROUNDS   how many whole rounds (1), each with the next seed
@@ -236,7 +236,8 @@ class LiveCluster(harness.ProgramTest):
         if amid:
             amid()
         seen = self.first_verdict(component)
-        wait_until(lambda: self.complaints(component) >= before + 10 and time.monotonic() > since + 5, f"ten refusals because of {who}")
+        wait_until(lambda: self.complaints(component) >= before + 10 and time.monotonic() > since + 5,
+                   f"ten refusals because of {who}")
         self.cluster.nodes[who].order("fault none")
         self.say(f"{who} was wrong; named {seen - since:.1f} s after the first refusal")
         # A TiDB that believes PD's wrong answer goes on until its region changes, or it is restarted.
@@ -258,8 +259,11 @@ class LiveCluster(harness.ProgramTest):
         self.assertTrue(status["all_running"], status)
         self.assertEqual([h for h in status["hosts"] if h["collector"] != "connected"], [])
         for loss in self.fleet.ask("losses")["losses"]:
-            # Connections are older than the agents; some of what was said first cannot be named.
-            self.assertIn(loss["kind"], ("late_join", "method_unread", "message_unread"), loss)
+            # Connections are older than the agents; some of what was said first cannot be named. What tidb2's cable loses and a
+            # connection that is then closed never sends again is a hole where it was to arrive.
+            self.assertIn(loss["kind"], ("late_join", "method_unread", "message_unread", "gaps"), loss)
+            if loss["kind"] == "gaps":
+                self.assertNotEqual(loss["host"], "tidb1", loss)
 
     def check_verdicts(self, truth, report):
         """All refusals explained, by who was wrong, and nothing else said."""
@@ -270,7 +274,8 @@ class LiveCluster(harness.ProgramTest):
         self.assertGreater(report["benign"]["stale_route"], 0)
         certain = sum(v["confidence"] == "certain" for v in report["verdicts"])
         self.say(f"{len(report['verdicts'])} verdicts, {certain} of them certain, {len(report['inconclusive'])} undecided"
-                 f" ({sum(map(truth.excused, report['inconclusive']))} of them of refusals), for {len(truth.complaints)} refusals among {report['calls']} calls; benign: {report['benign']}")
+                 f" ({sum(map(truth.excused, report['inconclusive']))} of them for cause), for {len(truth.complaints)} refusals among"
+                 f" {report['calls']} calls; benign: {report['benign']}")
 
     def check_gone(self):
         """Everything ends when it is told to, and leaves nothing."""
@@ -286,8 +291,8 @@ class LiveCluster(harness.ProgramTest):
         self.fleet.start()
         self.say(f"agents and collector are up, after {time.monotonic() - started:.1f} s")
         # Nobody is wrong: splits and moves alone.
-        wait_until(lambda: (r := self.fleet.report()) and r["benign"]["stale_route"] >= 3 and r["benign"]["not_leader"] >= 3,
-                   lambda: self.fleet.report())
+        wait_until(lambda: (r := self.fleet.report()) and min(r["benign"]["stale_route"], r["benign"]["not_leader"]) >= 3,
+                   lambda: f"a report on splits and moves: {self.fleet.report()}")
         report = self.fleet.report()
         self.assertEqual(brief(report["verdicts"] + report["inconclusive"]), [])
         self.say(f"nobody is wrong: {report['benign']} among {report['calls']} calls")
@@ -302,7 +307,7 @@ class LiveCluster(harness.ProgramTest):
         self.cluster.load(0)
         truth = Truth(self.cluster)
         report = wait_until(lambda: (found := self.fleet.report()) and not truth.unexplained(found) and found,
-                            lambda: f"verdicts on {truth.unexplained(self.fleet.report())}: {self.fleet.report()}")
+                            lambda: f"what explains {truth.unexplained(self.fleet.report())}: {self.fleet.report()}")
         self.check_verdicts(truth, report)
         self.check_agents()
         self.check_gone()
@@ -332,8 +337,8 @@ class LiveCluster(harness.ProgramTest):
         up = time.monotonic()
         seen = self.first_verdict(component)
         self.cluster.nodes[who].order("fault none")
-        self.say(f"{who} was wrong; agents' start to first verdict: {seen - started:.1f} s, {up - started:.1f} s of which until all"
-                 " of them capture")
+        self.say(f"{who} was wrong; agents' start to first verdict: {seen - started:.1f} s, {up - started:.1f} s of which until"
+                 " all of them capture")
 
 
 if __name__ == "__main__":

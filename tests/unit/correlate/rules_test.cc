@@ -229,7 +229,7 @@ TEST(Rule3, PdWideAndAStoreThatCutsShort) {
     6s tidb2 > tikv1 Get 7.3 k = outside k [a,h)
     7s tidb2 > tikv1 Get 7.3 k = ok
   )";
-  EXPECT_EQ(Judged(script), "pd inferred 3 7.3 x2; tikv certain 3 7.3 x1");
+  EXPECT_EQ(Judged(script), "tikv certain 3 7.3 x1; pd inferred 3 7.3 x2");
   // The same when nobody used PD's answer.
   std::string unused = script;
   unused.erase(unused.find("    3s"), unused.find("    4s") - unused.find("    3s"));
