@@ -302,9 +302,10 @@ class Doctor(harness.ProgramTest):
         self.assertIn("useradd --system", found["fix"])
 
     def test_no_room_for_the_ring(self):
-        found = self.findings(before=["prlimit", f"--as={200 << 20}"])
-        self.assertEqual([c["check"] for c in found][:1], ["limits"])
+        found = self.findings({"--ring": "512MiB"}, before=["prlimit", f"--as={400 << 20}"])
+        self.assertEqual([(c["check"], c["level"]) for c in found], [("limits", "warning"), ("ring", "fault")], found)
         self.assertIn("ulimit -v", found[0]["found"])
+        self.assertIn("the ring wants 512 MiB", found[1]["fix"])
 
     def test_bounded_time_of_the_processor(self):
         self.only("limits", "warning", "after 900 s of CPU time", before=["prlimit", "--cpu=900"])
@@ -336,12 +337,13 @@ class Doctor(harness.ProgramTest):
         return re.search(r"-f '([^']*)'", fix)[1]
 
     def test_filter_that_takes_nothing(self):
-        found = self.only("traffic", "warning", "the filter 'tcp port 21' took none of them", {"-f": "tcp port 21"})
+        found = self.only("traffic", "warning", "the filter 'tcp port 21' took none of them", {"-f": "tcp port 21", "--duration": "5s"})
         self.assertIn("tcp port 20160", self.filter_of(found["fix"]))
         self.assertEqual(self.findings({"-f": self.filter_of(found["fix"])}), [])
 
     def test_filter_that_leaves_out_a_part(self):
-        found = self.only("filter", "warning", "HTTP/2 passes at port 20160, and -f leaves it out", {"-f": "tcp port 2379"})
+        found = self.only("filter", "warning", "HTTP/2 passes at port 20160, and -f leaves it out",
+                          {"-f": "tcp port 2379", "--duration": "5s"})
         self.assertEqual(self.findings({"-f": self.filter_of(found["fix"])}), [])
 
     def test_device_where_the_cluster_is_not(self):
