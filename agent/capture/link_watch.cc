@@ -53,6 +53,7 @@ Status LinkWatch::Open() {
   sockaddr_nl address{};
   address.nl_family = AF_NETLINK;
   address.nl_groups = RTMGRP_LINK;
+  buffer_ = std::make_unique<char[]>(kReceiveBytes);
   if (fd_ >= 0 && bind(fd_, reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0) return Done{};
   const int error = errno;
   if (fd_ >= 0) close(fd_);
@@ -61,10 +62,9 @@ Status LinkWatch::Open() {
 }
 
 bool LinkWatch::Read(std::vector<LinkEvent>& events) {
-  alignas(nlmsghdr) static thread_local char buffer[kReceiveBytes];
   for (;;) {
     sockaddr_nl from{};
-    iovec room{buffer, sizeof buffer};
+    iovec room{buffer_.get(), kReceiveBytes};
     msghdr message{};
     message.msg_name = &from;
     message.msg_namelen = sizeof from;
@@ -76,7 +76,7 @@ bool LinkWatch::Read(std::vector<LinkEvent>& events) {
     if ((message.msg_flags & MSG_TRUNC) != 0) return false;
     if (from.nl_pid != 0) continue;  // not the kernel
     auto left = static_cast<unsigned>(got);
-    for (const auto* at = reinterpret_cast<const nlmsghdr*>(buffer); NLMSG_OK(at, left);
+    for (const auto* at = reinterpret_cast<const nlmsghdr*>(buffer_.get()); NLMSG_OK(at, left);
          at = NLMSG_NEXT(at, left)) {
       ReadMessage(*at, events);
     }

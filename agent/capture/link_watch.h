@@ -3,6 +3,7 @@
 // Inside this room only; one thread. Needs no rights, and works after they were given up.
 #pragma once
 
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -32,6 +33,7 @@ class LinkWatch {
 
  private:
   int fd_ = -1;
+  std::unique_ptr<char[]> buffer_;  // as new[] aligns it, for any header
 };
 
 // A device as it is now; index 0: there is none of that name.
