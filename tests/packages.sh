@@ -52,28 +52,8 @@ finish() {
 }
 trap finish EXIT
 
-checks=0
-# check WORDS -- COMMAND...: the command must succeed.
-check() {
-  local words=()
-  while [ "$1" != -- ]; do words+=("$1"); shift; done
-  shift
-  if ! "$@" >"$scratch/output" 2>&1; then
-    echo "failed: ${words[*]}" >&2
-    echo "        $*" >&2
-    tail -n 30 "$scratch/output" >&2
-    exit 1
-  fi
-  checks=$((checks + 1))
-  echo "ok      ${words[*]}"
-}
-# same WORDS -- WANTED FOUND
-same() {
-  local words=()
-  while [ "$1" != -- ]; do words+=("$1"); shift; done
-  shift
-  check "${words[@]}" -- test "$1" = "$2"
-}
+# shellcheck source=tests/support/checks.sh
+. tests/support/checks.sh
 inside() { chroot "$root" env PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C DEBIAN_FRONTEND=noninteractive "$@"; }
 # alone COMMAND...: inside, with a loopback of its own, so that no port of this machine is taken.
 alone() {

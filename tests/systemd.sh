@@ -50,29 +50,9 @@ finish() {
 }
 trap finish EXIT
 
-checks=0
-# check WORDS -- COMMAND...: the command must succeed.
-check() {
-  local words=()
-  while [ "$1" != -- ]; do words+=("$1"); shift; done
-  shift
-  if ! "$@" >"$scratch/output" 2>&1; then
-    echo "failed: ${words[*]}" >&2
-    echo "        $*" >&2
-    tail -n 30 "$scratch/output" >&2
-    [ -z "$leader" ] || inside journalctl --no-pager -n 40 -u keytrail-agent -u keytrail-collector >&2 || true
-    exit 1
-  fi
-  checks=$((checks + 1))
-  echo "ok      ${words[*]}"
-}
-# same WORDS -- WANTED FOUND
-same() {
-  local words=()
-  while [ "$1" != -- ]; do words+=("$1"); shift; done
-  shift
-  check "${words[@]}" -- test "$1" = "$2"
-}
+# shellcheck source=tests/support/checks.sh
+. tests/support/checks.sh
+at_failure() { [ -z "$leader" ] || inside journalctl --no-pager -n 40 -u keytrail-agent -u keytrail-collector; }
 # soon WORDS -- COMMAND...: the command must succeed within a minute.
 soon() {
   local words=()
@@ -115,10 +95,10 @@ before_boot apt-get update
 before_boot apt-get satisfy -y --no-install-recommends "${needed[@]}"
 # The role runs inside as well, on itself.
 before_boot apt-get install -y --no-install-recommends ansible-core python3-apt
-cp -r deploy/ansible "$root/root/ansible"
-mkdir "$root/root/ansible/packages"
-cp "$build/packages"/*"_${version}_$architecture.deb" "$root/root/ansible/packages"
-printf '[keytrail_collector]\nlocalhost\n[keytrail_agents]\nlocalhost\n' >"$root/root/hosts"
+cp -r deploy/ansible "$root/srv/ansible"
+mkdir "$root/srv/ansible/packages"
+cp "$build/packages"/*"_${version}_$architecture.deb" "$root/srv/ansible/packages"
+printf '[keytrail_collector]\nlocalhost\n[keytrail_agents]\nlocalhost\n' >"$root/srv/hosts"
 systemd-nspawn --quiet --directory "$root" --boot --register=no --keep-unit --private-network --console=pipe --machine=keytrail-test \
   --system-call-filter="landlock_create_ruleset landlock_add_rule landlock_restrict_self" </dev/null >"$scratch/console" 2>&1 &
 container=$!
@@ -132,8 +112,8 @@ check "systemd runs as the container's first process" -- sh -c "test '$(inside c
 
 echo "== the Ansible role"
 role() { # WANTED CHANGES
-  inside env HOME=/root ansible-playbook --connection local --inventory /root/hosts --extra-vars "keytrail_version=$version \
-    keytrail_architecture=$architecture keytrail_agent_enabled=true" /root/ansible/site.yml | tee "$scratch/role" &&
+  inside env HOME=/tmp ansible-playbook --connection local --inventory /srv/hosts --extra-vars "keytrail_version=$version \
+    keytrail_architecture=$architecture keytrail_agent_enabled=true" /srv/ansible/site.yml | tee "$scratch/role" &&
     grep -Eq "^localhost .*changed=$1 .*failed=0 " "$scratch/role"
 }
 check "it is applied" -- role '[1-9][0-9]*'
