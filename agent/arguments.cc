@@ -205,7 +205,7 @@ std::string CheckArguments(const CLI::App& app, AgentArguments& arguments) {
     return problem;
   }
   if (const Result<std::vector<PortRange>> ports = ParsePortRanges(arguments.ports); !ports.ok()) {
-    return ("--ports: " + ports.error());
+    return "--ports: " + ports.error();
   }
   arguments.filter_given = app.count("-f") != 0;
   for (const std::string& device : arguments.devices) {
@@ -214,72 +214,69 @@ std::string CheckArguments(const CLI::App& app, AgentArguments& arguments) {
   if (!arguments.wait.empty()) {
     arguments.wait_ns = ParseDuration(arguments.wait);
     if (arguments.wait_ns == 0) {
-      return ("--wait '" + arguments.wait + "' is no time such as 90s, 10m or 2h");
+      return "--wait '" + arguments.wait + "' is no time such as 90s, 10m or 2h";
     }
   }
   const bool redacts = arguments.redact == "on";
   if (redacts && arguments.redact_secret.empty()) {
-    return ("--redact on needs --redact-secret FILE, the same file on all hosts");
+    return "--redact on needs --redact-secret FILE, the same file on all hosts";
   }
   if (!redacts && !arguments.redact_secret.empty()) {
-    return ("--redact-secret says nothing without --redact on");
+    return "--redact-secret says nothing without --redact on";
   }
   if (arguments.redact == "marker" && !arguments.collector.empty()) {
-    return (
-        "--redact marker marks what is printed; records for a collector carry keys as they are, so take on "
-        "or off with --collector");
+    return "--redact marker marks what is printed; records for a collector carry keys as they are, so take "
+           "on "
+           "or off with --collector";
   }
   if (redacts && arguments.drain) {
-    return ("--drain ships what the spool has as it is; --redact on was for the run that wrote it");
+    return "--drain ships what the spool has as it is; --redact on was for the run that wrote it";
   }
   if (redacts && (arguments.full || arguments.raw)) {
-    return ("--full and --raw print whole messages, with keys and values; --redact on forbids that");
+    return "--full and --raw print whole messages, with keys and values; --redact on forbids that";
   }
   const bool may_log = !arguments.device.empty() || !arguments.collector.empty();
   if (!arguments.log_level.empty()) {
-    if (!may_log)
-      return ("--log-level is for runs that capture (-i) or ship (--collector); others do not log");
+    if (!may_log) return "--log-level is for runs that capture (-i) or ship (--collector); others do not log";
     SetLogLevel(*ParseLogLevel(arguments.log_level));
   }
   if (!arguments.metrics.empty() && arguments.device.empty() && arguments.collector.empty()) {
-    return (
-        "--metrics is for captures that go on (-i) and for shipping (--collector); of a file the summary "
-        "tells "
-        "the same");
+    return "--metrics is for captures that go on (-i) and for shipping (--collector); of a file the summary "
+           "tells the same";
   }
   if (!arguments.give_up_after.empty()) {
     arguments.give_up_after_ns = ParseDuration(arguments.give_up_after);
     if (arguments.give_up_after_ns == 0) {
-      return ("--give-up-after '" + arguments.give_up_after + "' is no time such as 90s, 10m or 2h");
+      return "--give-up-after '" + arguments.give_up_after + "' is no time such as 90s, 10m or 2h";
     }
     if (arguments.device.empty()) {
-      return ("--give-up-after is for live captures (-i); --wait is for files and --drain");
+      return "--give-up-after is for live captures (-i); --wait is for files and --drain";
     }
   }
   if (arguments.drain) {
     if (!arguments.device.empty() || !arguments.file.empty()) {
-      return ("--drain ships what the spool has: without -i and -r");
+      return "--drain ships what the spool has: without -i and -r";
     }
     return {};
   }
-  if (arguments.device.empty() == arguments.file.empty()) return ("give either -i DEV or -r FILE");
+  if (arguments.device.empty() == arguments.file.empty()) return "give either -i DEV or -r FILE";
   if (!arguments.duration.empty()) {
     arguments.duration_ns = ParseDuration(arguments.duration);
     if (arguments.duration_ns == 0) {
-      return ("--duration '" + arguments.duration + "' is no time such as 90s, 10m or 2h");
+      return "--duration '" + arguments.duration + "' is no time such as 90s, 10m or 2h";
     }
   }
   if (!arguments.file.empty() && (arguments.cpu_limit != 0 || arguments.memory_limit != 0)) {
-    return (
-        "--cpu-limit and --memory-limit are for live captures (-i): a file waits, nothing of it need be left "
-        "out");
+    return "--cpu-limit and --memory-limit are for live captures (-i): a file waits, nothing of it need be "
+           "left "
+           "out";
   }
   if (arguments.doctor) {
-    if (arguments.device.empty()) return ("--doctor is for live captures: give -i DEV");
+    if (arguments.device.empty()) return "--doctor is for live captures: give -i DEV";
     return {};
   }
   if (arguments.json && !arguments.collector.empty()) {
-    return ("--json prints records, --collector ships them: give one of them");
+    return "--json prints records, --collector ships them: give one of them";
   }
   return {};
 }
