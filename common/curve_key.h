@@ -9,7 +9,7 @@
 //   secret (40 characters)
 //
 // The first is mode 0600 and stays on its host, the second is for everybody. Functions without state. It is
-// not checked here that a secret belongs to its public key (collector/receive/curve_pair.h does, for who has
+// not checked here that a secret belongs to its public key (common/curve_pair.h does, for who has
 // libzmq).
 #pragma once
 

@@ -9,6 +9,7 @@
 
 #include "agent/doctor/checks.h"
 #include "agent/ship/collector_probe.h"
+#include "common/curve_pair.h"
 #include "common/key_token.h"
 #include "common/shell_word.h"
 
@@ -141,7 +142,7 @@ void ReadKeys(const DoctorOptions& options, KeysLook& look, CheckList& list) {
     list.Add(damaged);
   }
   if (!own || !server) return;
-  const Status pair = CheckOwnPair(*own, options.key_file);
+  const Status pair = CheckKeyPair(*own, options.key_file);
   if (!pair.ok()) {
     damaged.found = "--key: " + pair.error();
     damaged.fix = "copy it here again, or make another with keytrail keys new, and have that admitted";

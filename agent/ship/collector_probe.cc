@@ -226,13 +226,4 @@ CollectorProbe ProbeCollector(const std::string& address, const std::optional<Ag
   return probe;
 }
 
-Status CheckOwnPair(const SecretKey& key, const std::string& path) {
-  char public_key[41];
-  if (zmq_curve_public(public_key, key.secret.c_str()) != 0) {
-    return Error{"'" + path + "': " + zmq_strerror(zmq_errno())};
-  }
-  if (key.public_key.key == public_key) return Done{};
-  return Error{"'" + path + "': the secret does not belong to the public key; the file is damaged"};
-}
-
 }  // namespace keytrail

@@ -37,7 +37,4 @@ struct CollectorProbe {
 
 CollectorProbe ProbeCollector(const std::string& address, const std::optional<AgentKeys>& keys);
 
-// The secret belongs to the public key beside it. Error: `path` and the reason.
-Status CheckOwnPair(const SecretKey& key, const std::string& path);
-
 }  // namespace keytrail

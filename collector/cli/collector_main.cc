@@ -23,10 +23,10 @@
 #include "collector/cli/source_options.h"
 #include "collector/correlate/correlator.h"
 #include "collector/query/service.h"
-#include "collector/receive/curve_pair.h"
 #include "collector/receive/receiver.h"
 #include "collector/store/store.h"
 #include "common/confinement.h"
+#include "common/curve_pair.h"
 #include "common/log.h"
 #include "common/version.h"
 

@@ -54,7 +54,7 @@ THIRD_PARTY = [
     (r"pcap(/.*)?(\.h)?$", ["agent/capture/"]),
     (r"nghttp2/", ["agent/http2/"]),
     (r"sqlite3(ext)?\.h$", ["collector/store/"]),
-    (r"zmq(_addon)?\.h(pp)?$", ["agent/ship/", "collector/receive/", "collector/cli/pipeline.cc"]),
+    (r"zmq(_addon)?\.h(pp)?$", ["agent/ship/", "collector/receive/", "collector/cli/pipeline.cc", "common/curve_pair.cc"]),
     (r"google/protobuf/", ["agent/schema/*.cc", "common/record_codec.cc", "agent/ship/*.cc",
                            "collector/receive/*.cc", "collector/query/*.cc"]),
     (r".*\.pb\.h$", ["common/record_codec.cc", "agent/schema/*.cc", "agent/ship/*.cc",

@@ -11,10 +11,10 @@
 #include <zmq.hpp>
 
 #include "collector/receive/admitted_keys.h"
-#include "collector/receive/curve_pair.h"
 #include "collector/receive/receiver.h"
 #include "collector/receive/zmq_router.h"
 #include "common/crc32c.h"
+#include "common/curve_pair.h"
 #include "proto/keytrail/record.pb.h"
 #include "tests/support/records.h"
 #include "tests/support/scratch_dir.h"

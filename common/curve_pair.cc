@@ -1,4 +1,4 @@
-#include "collector/receive/curve_pair.h"
+#include "common/curve_pair.h"
 
 #include <zmq.h>
 
