@@ -3,6 +3,7 @@
 #include <linux/if_packet.h>
 #include <net/ethernet.h>
 #include <net/if.h>
+#include <net/if_arp.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -164,6 +165,11 @@ void LiveDevice::Learn() {
     index_ = bound.sll_ifindex;
     hardware_ = bound.sll_hatype;
   }
+  // What a loopback device sends it receives as well, and libpcap leaves the first out, when it has been
+  // cloned, filtered and copied into the ring. The kernel (4.20 and later) can do without all that.
+  const int ignore = 1;
+  if (hardware_ == ARPHRD_LOOPBACK)
+    setsockopt(socket, SOL_PACKET, PACKET_IGNORE_OUTGOING, &ignore, sizeof ignore);
   int version = 0;
   size = sizeof version;
   if (getsockopt(socket, SOL_PACKET, PACKET_VERSION, &version, &size) == 0) ring_version_ = version;
