@@ -1,19 +1,23 @@
 #!/usr/bin/env python3
-"""live_cost.py [--seconds S] [--rounds N] [--concurrency C] [--rate R] [--load-cpu A] [--agent-cpu B] [--bin DIR]
+"""live_cost.py [--seconds S] [--rounds N] [--concurrency C] [--rate R] [--work-us W] [--load-cpu A] [--agent-cpu B]
+             [--bin DIR]
 
 What an agent costs the host that it looks at: a gRPC load (TiKV's KvGet, tests/live) over loopback, by itself, with an
 agent that ships every call to a collector, and with tcpdump that writes the same packets to a file. The three take turns,
 round after round, so that what else the machine does meets all of them. Client and server have CPU A, agent, collector
-and tcpdump have CPU B: the spare core.
+and tcpdump have CPU B: the spare core. The collector's files are in memory; tcpdump's is on the disk.
 
-First with as many calls as C at once can make (throughput), then at R calls a second (latency; default: half of that
-throughput). Of each: calls a second, median and 99th percentile, and of the watchers processor time in percent of a core
+First with as many calls as C at once can make of a server that does nothing else than answer (each packet counts most
+there), then the same where a call takes W microseconds of processor time (TiKV's own benchmark: 212,000 point gets a second
+on three nodes of 40 virtual CPUs, so 566 us each at most), then at R calls a second without that work (latency; default: half
+of the first throughput). Of each: calls a second, median and 99th percentile, and of the watchers processor time in percent of a core
 and what the kernel dropped. The last lines are medians of the rounds' own ratios to the load by itself.
 
 Needs root (capture), tcpdump and taskset. Only loopback is used, in a network namespace of its own.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import re
@@ -42,7 +46,8 @@ class Agent:
     name = "agent"
 
     def __init__(self, a):
-        self.folder = tempfile.TemporaryDirectory()
+        # It stands for one on another host: the kernel's threads that write its files to a disk would take the load's CPU.
+        self.folder = tempfile.TemporaryDirectory(dir="/dev/shm")
         environment = dict(os.environ, KEYTRAIL_USER="root")
         self.collector = on(a.agent_cpu, [os.path.join(a.bin, "keytrail-collector"), "--data", self.folder.name, "-q", "--query",
                                           "none"], env=environment)
@@ -78,6 +83,17 @@ class Tcpdump:
                 "dropped": int(re.search(r"(\d+) packets dropped by kernel", text).group(1))}
 
 
+@contextlib.contextmanager
+def serving(a, work_us):
+    server = on(a.load_cpu, [a.load, "serve", ADDRESS, "--work-us", str(work_us)], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+    try:
+        time.sleep(1)
+        yield
+    finally:
+        server.terminate()
+        server.wait()
+
+
 def measure(a, watcher, rate):
     watching = watcher(a) if watcher else None
     if watching:
@@ -104,11 +120,15 @@ def show(name, round_number, f):
 
 
 def compare(title, rounds):
-    print(title)
+    print(f"{title} ({len(rounds)} rounds)")
     for name in ("agent", "tcpdump"):
         def ratio(key):
             return statistics.median(r[name][key] / r["alone"][key] for r in rounds)
-        print(f"  {name:8} throughput {ratio('throughput'):.4f}  median latency {ratio('median_us'):.4f}  "
+
+        def spread(of):
+            ratios = sorted(r[of]["throughput"] / r["alone"]["throughput"] for r in rounds)
+            return f"{ratios[0]:.3f} to {ratios[-1]:.3f}"
+        print(f"  {name:8} throughput {ratio('throughput'):.4f} ({spread(name)})  median latency {ratio('median_us'):.4f}  "
               f"p99 latency {ratio('p99_us'):.4f}  of those of the load by itself; "
               f"cpu {statistics.median(r[name]['watcher_cpu_percent'] for r in rounds):.1f} %, "
               f"dropped {sum(r[name]['dropped'] for r in rounds)} of {sum(r[name]['packets'] for r in rounds)}")
@@ -135,6 +155,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--concurrency", type=int, default=8)
     parser.add_argument("--rate", type=int, default=0)
+    parser.add_argument("--work-us", type=int, default=300)
     parser.add_argument("--load-cpu", type=int, default=0)
     parser.add_argument("--agent-cpu", type=int, default=1)
     parser.add_argument("--bin", default=os.path.join(top, "build", "release", "bin"))
@@ -144,17 +165,16 @@ def main():
         os.environ["KEYTRAIL_COST_NAMESPACE"] = "1"
         os.execvp("unshare", ["unshare", "--net", sys.executable, "-B", *sys.argv])
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
-    server = on(a.load_cpu, [a.load, "serve", ADDRESS], stdin=subprocess.PIPE)
-    try:
-        time.sleep(1)
-        print(f"as many calls as {a.concurrency} at once can make, {a.seconds} s each")
+    print(f"as many calls as {a.concurrency} at once can make, {a.seconds} s each")
+    with serving(a, 0):
         most = run(a, 0, "throughput:")
-        rate = a.rate or int(most / 2)
-        print(f"{rate} calls a second")
+    print(f"the same, each with {a.work_us} us of work")
+    with serving(a, a.work_us):
+        run(a, 0, "throughput with work:")
+    rate = a.rate or int(most / 2)
+    print(f"{rate} calls a second")
+    with serving(a, 0):
         run(a, rate, "at a fixed rate:")
-    finally:
-        server.terminate()
-        server.wait()
 
 
 if __name__ == "__main__":

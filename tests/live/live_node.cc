@@ -13,9 +13,13 @@ int main(int argc, char** argv) {
 
   std::string address;
   uint32_t value_bytes = 100;
+  uint32_t work_us = 0;
   CLI::App* serve = app.add_subcommand("serve", "Answer KvGet until standard input ends");
   serve->add_option("address", address, "HOST:PORT to listen at")->required();
   serve->add_option("--value-bytes", value_bytes, "Size of a value")->capture_default_str();
+  serve->add_option("--work-us", work_us, "Processor time that a call takes beside gRPC's")
+      ->capture_default_str()
+      ->check(CLI::Range(0, 1'000'000));
 
   LoadPlan plan;
   CLI::App* load = app.add_subcommand("load", "Send KvGet calls and print throughput and latency as JSON");
@@ -42,7 +46,7 @@ int main(int argc, char** argv) {
   client->add_flag("--unary", unary, "No BatchCommands streams, as with max-batch-size = 0");
 
   CLI11_PARSE(app, argc, argv);
-  if (*serve) return Serve(address, value_bytes);
+  if (*serve) return Serve(address, value_bytes, work_us);
   if (*pd) return RunPd(address, seed);
   if (*store) return RunStore(address, pd_address, seed);
   if (*client) return RunClient(pd_address, !unary, seed);

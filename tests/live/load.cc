@@ -7,6 +7,7 @@
 #include <chrono>
 #include <cinttypes>
 #include <cstdio>
+#include <ctime>
 #include <memory>
 #include <thread>
 #include <vector>
@@ -24,17 +25,29 @@ constexpr int kWarmCalls = 200;    // a caller's calls before the measured ones:
 constexpr int64_t kRows = 100000;  // of the table that is read
 constexpr int64_t kRowsPerRegion = 1000;  // as if it had this many
 
+int64_t ProcessorNs() {
+  timespec now{};
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+  return int64_t{now.tv_sec} * 1'000'000'000 + now.tv_nsec;
+}
+
 class GetService final : public tikvpb::Tikv::Service {
  public:
-  explicit GetService(uint32_t value_bytes) : value_(value_bytes, 'v') {}
+  GetService(uint32_t value_bytes, uint32_t work_us)
+      : value_(value_bytes, 'v'), work_ns_(int64_t{work_us} * 1000) {}
   grpc::Status KvGet(grpc::ServerContext*, const kvrpcpb::GetRequest*,
                      kvrpcpb::GetResponse* answer) override {
     answer->set_value(value_);
+    if (work_ns_ != 0) {
+      for (const int64_t end = ProcessorNs() + work_ns_; ProcessorNs() < end;) {
+      }
+    }
     return grpc::Status::OK;
   }
 
  private:
   const std::string value_;
+  const int64_t work_ns_;
 };
 
 // One caller: calls until the time is over, and keeps how long each took.
@@ -101,8 +114,8 @@ double Microseconds(const std::vector<int64_t>& sorted, double share) {
 
 }  // namespace
 
-int Serve(const std::string& address, uint32_t value_bytes) {
-  GetService service(value_bytes);
+int Serve(const std::string& address, uint32_t value_bytes, uint32_t work_us) {
+  GetService service(value_bytes, work_us);
   grpc::ServerBuilder builder;
   builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
   builder.AddListeningPort(address, grpc::InsecureServerCredentials());
