@@ -31,7 +31,8 @@ constexpr NamedQuery kQueries[] = {
      " ns_time(first_seen_ns) AS first_seen, ns_time(last_seen_ns) AS last_seen FROM agent_progress ORDER BY "
      "id"},
     {"connections", "TCP connections, those with the most calls first", kThousand, nullptr,
-     "SELECT observer, client, server, joined, count(*) AS calls, ns_time(min(req_first_ns)) AS first,"
+     "SELECT observer, client, max(client_process) AS client_process, server, max(server_process) AS"
+     " server_process, joined, count(*) AS calls, ns_time(min(req_first_ns)) AS first,"
      " ns_time(max(req_first_ns)) AS last FROM calls GROUP BY observer, client, server, joined"
      " ORDER BY calls DESC, observer, client LIMIT :limit"},
     {"contradictions",

@@ -38,9 +38,9 @@ Status CallRowWriter::Prepare(sqlite3* db) {
     const char* table;
     int columns;
   } kInserts[] = {
-      {&call_, "call_rows", 39},     {&key_, "call_keys", 10},         {&route_, "routes", 15},
-      {&asked_, "asked_regions", 3}, {&statement_, "statements", 12},  {&error_, "errors", 23},
-      {&method_, "methods", 3},      {&connection_, "connections", 9}, {&amendment_, "amendments", 5}};
+      {&call_, "call_rows", 39},     {&key_, "call_keys", 10},          {&route_, "routes", 15},
+      {&asked_, "asked_regions", 3}, {&statement_, "statements", 12},   {&error_, "errors", 23},
+      {&method_, "methods", 3},      {&connection_, "connections", 13}, {&amendment_, "amendments", 5}};
   for (const auto& insert : kInserts) {
     Result<SqlStatement> prepared = SqlStatement::Prepare(
         db, std::string(insert.statement == &amendment_ ? "INSERT OR REPLACE INTO " : "INSERT INTO ") +
@@ -89,8 +89,14 @@ bool CallRowWriter::MethodId(const CallRecord& call, int64_t& id) {
 }
 
 bool CallRowWriter::ConnectionId(uint32_t agent, const CallRecord& call, int64_t& id) {
-  const ConnectionKey key{agent,       call.connection,   call.client,
-                          call.server, call.client_known, call.joined_at_start};
+  const ConnectionKey key{agent,
+                          call.connection,
+                          call.client,
+                          call.server,
+                          call.client_process,
+                          call.server_process,
+                          call.client_known,
+                          call.joined_at_start};
   const auto found = connections_.find(key);
   if (found != connections_.end()) {
     id = found->second;
@@ -104,7 +110,12 @@ bool CallRowWriter::ConnectionId(uint32_t agent, const CallRecord& call, int64_t
   id = next_connection_;
   connection_.Signed(id).Number(agent).Number(call.connection).Text(client).Text(client_address);
   connection_.Text(server).Text(server_address).Number(call.client_known);
-  if (!connection_.Text(call.joined_at_start ? "start" : "late").Run()) return false;
+  connection_.Text(call.joined_at_start ? "start" : "late");
+  connection_.NumberOrNull(call.client_process.known(), call.client_process.pid);
+  connection_.TextOrNull(Plain(call.client_process.text(), room_b_));
+  connection_.NumberOrNull(call.server_process.known(), call.server_process.pid);
+  connection_.TextOrNull(Plain(call.server_process.text(), room_c_));
+  if (!connection_.Run()) return false;
   ++next_connection_;
   connections_.emplace(key, id);
   return true;

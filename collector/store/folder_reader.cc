@@ -74,26 +74,6 @@ Status Store::State::OpenToRead(const std::string& given) {
   return ShowViews();
 }
 
-namespace {
-
-// Version 4 added two columns to `agents`.
-constexpr int64_t kRedactionVersion = 4;
-
-// A table as it is, or without a row, and columns that the file lacks as null.
-std::string AsThisVersion(const TableDescription& table, bool is_there) {
-  const char* comma = "SELECT ";
-  std::string sql = std::string("CREATE TEMP VIEW ") + table.name + " AS ";
-  for (const ColumnDescription& column : table.columns) {
-    const std::string_view name(column.name);
-    const bool has = is_there && name != "redaction" && name != "redact_secret";
-    sql += comma + std::string(has ? "" : "NULL AS ") + column.name;
-    comma = ", ";
-  }
-  return sql + (is_there ? " FROM main." + std::string(table.name) + ";" : " WHERE 0;");
-}
-
-}  // namespace
-
 // The views of this build, whatever the file has under their names.
 Status Store::State::ShowViews() {
   std::string sql;
@@ -108,9 +88,11 @@ Status Store::State::ShowViews() {
           Number("SELECT count(*) FROM main.sqlite_schema WHERE name = " + SqlQuoted(table.name));
       if (!there) return Error{there.error()};
       // Of a folder AttachWindows() shows the agents.
-      const bool lacks_columns =
-          *version < kRedactionVersion && windows == nullptr && std::string_view(table.name) == "agents";
-      if (*there == 0 || lacks_columns) sql += AsThisVersion(table, *there != 0);
+      const bool lacks_columns = windows == nullptr && LacksColumns(table, *version);
+      if (*there == 0 || lacks_columns) {
+        sql += std::string("CREATE TEMP VIEW ") + table.name + " AS " +
+               AsThisVersion(table, *version, *there == 0 ? "" : std::string("main.") + table.name) + ";";
+      }
     }
   }
   return Execute(sql);
@@ -174,13 +156,19 @@ Status Store::State::AttachWindows(const std::vector<WindowPart>& now) {
     }
   }
   if (status.ok()) {
+    std::string columns;
     const Result<int64_t> version = Number("PRAGMA main.user_version");
-    const std::string redaction = version.ok() && *version >= kRedactionVersion
-                                      ? ", redaction, redact_secret"
-                                      : ", NULL AS redaction, NULL AS redact_secret";
-    status = Execute("CREATE TEMP VIEW agents AS SELECT id, agent_key, name, role, epoch, " + progress +
-                     " AS last_sequence, hostname, version, input, first_seen_ns, " + seen +
-                     " AS last_seen_ns" + redaction + " FROM main.agents a");
+    for (const ColumnDescription& column : TableNamed("agents").columns) {
+      const std::string_view name(column.name);
+      columns += columns.empty() ? "" : ", ";
+      if (name == "last_sequence" || name == "last_seen_ns") {
+        columns += (name == "last_sequence" ? progress : seen) + " AS ";
+      } else if (!version.ok() || column.since > *version) {
+        columns += "NULL AS ";
+      }
+      columns += name;
+    }
+    status = Execute("CREATE TEMP VIEW agents AS SELECT " + columns + " FROM main.agents a");
   }
   if (query_only.ok() && *query_only != 0) (void)Execute("PRAGMA query_only = 1");
   sqlite3_limit(db.get(), SQLITE_LIMIT_ATTACHED, attached);
@@ -196,10 +184,11 @@ Status Store::State::BeginReading() {
     Result<std::vector<WindowPart>> now = ListedWindows();
     if (!now) return Error{now.error()};
     if (SameParts(*now, windows->parts) && n + 1 <= kTries) {
-      // From here on all files stand still.
-      for (const WindowPart& part : *now) {
-        const Result<int64_t> touched = Number("SELECT count(*) FROM " + part.schema + ".sqlite_schema");
-        if (!touched) return Error{touched.error() + " (" + part.file + ")"};
+      // From here on all files stand still. A collector that was started meanwhile may have raised a version.
+      for (WindowPart& part : windows->parts) {
+        const Result<int64_t> version = Number("PRAGMA " + part.schema + ".user_version");
+        if (!version) return Error{version.error() + " (" + part.file + ")"};
+        part.version = *version;
       }
       return Done{};
     }

@@ -31,8 +31,9 @@ constexpr ColumnDescription kAgents[] = {
     {"input", kText, "device or file that it reads"},
     {"first_seen_ns", kIntNotNull, "collector's clock at the first hello"},
     {"last_seen_ns", kIntNotNull, "collector's clock at the last commit"},
-    {"redaction", kText, "off: keys are as they are; on: they are tokens; null: its version does not tell"},
-    {"redact_secret", kText, "of on: fingerprint of the secret; tokens of two secrets cannot be compared"},
+    {"redaction", kText, "off: keys are as they are; on: they are tokens; null: its version does not tell",
+     4},
+    {"redact_secret", kText, "of on: fingerprint of the secret; tokens of two secrets cannot be compared", 4},
 };
 
 constexpr ColumnDescription kMethods[] = {
@@ -51,6 +52,10 @@ constexpr ColumnDescription kConnections[] = {
     {"server_address", kTextNotNull, "its address alone"},
     {"client_known", kIntNotNull, "0: nobody knows which end is the client"},
     {"joined", kTextNotNull, "start: the connection's preface was seen; late: it was not"},
+    {"client_pid", kInt, "process of the client; null: not on the agent's own host, or not known", 5},
+    {"client_process", kText, "its name as Linux keeps it, 15 bytes at most", 5},
+    {"server_pid", kInt, "process of the server; null: not on the agent's own host, or not known", 5},
+    {"server_process", kText, "its name as Linux keeps it, 15 bytes at most", 5},
 };
 
 constexpr ColumnDescription kCallRows[] = {
@@ -107,6 +112,8 @@ constexpr ColumnDescription kCalls[] = {
     {"server", kText, "address:port of the HTTP/2 server"},
     {"client_known", kInt, "0: nobody knows which end is the client"},
     {"joined", kText, "start or late: whether the connection's beginning was seen"},
+    {"client_process", kText, "name of the client's process; null: not on the observer's host, or not known"},
+    {"server_process", kText, "name of the server's process; null: not on the observer's host, or not known"},
     {"connection", kInt, "connections.id"},
     {"stream", kInt, "HTTP/2 stream id"},
     {"request_id", kInt, "BatchCommands request id"},
@@ -162,7 +169,8 @@ constexpr char kCallsView[] =
     "THEN 'shape' ELSE 'unknown' END"
     " AS method_from,"
     " m.command AS command, n.client AS client, n.server AS server, n.client_known AS client_known,"
-    " n.joined AS joined, c.connection AS connection, c.stream AS stream, c.request_id AS request_id,"
+    " n.joined AS joined, n.client_process AS client_process, n.server_process AS server_process,"
+    " c.connection AS connection, c.stream AS stream, c.request_id AS request_id,"
     " c.req_first_ns AS req_first_ns, c.req_last_ns AS req_last_ns, c.resp_first_ns AS resp_first_ns,"
     " c.resp_last_ns AS resp_last_ns, c.resp_last_ns - c.req_first_ns AS latency_ns,"
     " c.req_bytes AS req_bytes, c.resp_bytes AS resp_bytes, c.req_messages AS req_messages,"
@@ -543,6 +551,11 @@ std::span<const TableDescription> DatabaseSchema() {
   return kSchema;
 }
 
+const TableDescription& TableNamed(std::string_view name) {
+  return *std::find_if(std::begin(kSchema), std::end(kSchema),
+                       [&](const TableDescription& table) { return table.name == name; });
+}
+
 bool IsWindowed(const TableDescription& table) {
   static constexpr std::string_view kNames[] = {"methods", "connections",    "call_rows",  "amendments",
                                                 "calls",   "call_keys",      "routes",     "asked_regions",
@@ -551,8 +564,25 @@ bool IsWindowed(const TableDescription& table) {
   return std::find(std::begin(kNames), std::end(kNames), table.name) != std::end(kNames);
 }
 
-std::string PartOf(const TableDescription& table, const std::string& schema) {
-  if (table.view == nullptr) return schema + "." + table.name;
+bool LacksColumns(const TableDescription& table, int64_t version) {
+  return std::any_of(table.columns.begin(), table.columns.end(),
+                     [version](const ColumnDescription& column) { return column.since > version; });
+}
+
+std::string AsThisVersion(const TableDescription& table, int64_t version, const std::string& from) {
+  std::string sql;
+  for (const ColumnDescription& column : table.columns) {
+    const bool has = !from.empty() && column.since <= version;
+    sql += std::string(sql.empty() ? "SELECT " : ", ") + (has ? "" : "NULL AS ") + column.name;
+  }
+  return sql + (from.empty() ? " WHERE 0" : " FROM " + from);
+}
+
+std::string PartOf(const TableDescription& table, const std::string& schema, int64_t version) {
+  if (table.view == nullptr) {
+    const std::string name = schema + "." + table.name;
+    return LacksColumns(table, version) ? "(" + AsThisVersion(table, version, name) + ")" : name;
+  }
   // Each name behind FROM and JOIN gets its schema; a view in a view is written out.
   std::string out = "(";
   const std::string_view sql = table.view;
@@ -576,10 +606,9 @@ std::string PartOf(const TableDescription& table, const std::string& schema) {
     const auto source = std::find_if(std::begin(kSchema), std::end(kSchema),
                                      [&](const TableDescription& t) { return t.name == word; });
     if (names_source && source != std::end(kSchema)) {
-      out += PartOf(*source, schema);
+      out += PartOf(*source, schema, version);
       // `FROM calls c` goes on with its alias, `FROM calls` needs one.
-      if (source->view != nullptr && (end == sql.size() || sql[end] != ' '))
-        out += " AS " + std::string(word);
+      if (out.back() == ')' && (end == sql.size() || sql[end] != ' ')) out += " AS " + std::string(word);
     } else {
       out += word;
     }
@@ -655,10 +684,12 @@ std::string CreationSql() {
 
 std::string UpgradeSql(int64_t from) {
   std::string sql = "DELETE FROM columns;\n";
-  if (from < 4)
-    sql +=
-        "ALTER TABLE agents ADD COLUMN redaction TEXT;\nALTER TABLE agents ADD COLUMN redact_secret TEXT;\n";
   for (const TableDescription& table : kSchema) {
+    for (const ColumnDescription& column : table.columns) {
+      if (table.view != nullptr || column.since <= from) continue;
+      sql +=
+          std::string("ALTER TABLE ") + table.name + " ADD COLUMN " + column.name + " " + column.type + ";\n";
+    }
     if (table.view != nullptr) {
       sql += std::string("DROP VIEW IF EXISTS ") + table.name + ";\n" + ViewSql(table);
     } else if (from < 3 && std::string_view(table.name) == "windows") {

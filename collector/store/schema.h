@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <span>
 #include <string>
+#include <string_view>
 
 namespace keytrail {
 
@@ -14,14 +15,15 @@ namespace keytrail {
 inline constexpr int64_t kApplicationId = 0x4B54524C;
 // PRAGMA user_version. Raised with every change of a table; a newer file is never read. An older one is, from
 // kOldestSchemaVersion on: version 3 added the table `windows`, version 4 the columns
-// `redaction` and `redact_secret` of `agents`.
-inline constexpr int64_t kSchemaVersion = 4;
+// `redaction` and `redact_secret` of `agents`, version 5 the processes of `connections`.
+inline constexpr int64_t kSchemaVersion = 5;
 inline constexpr int64_t kOldestSchemaVersion = 2;
 
 struct ColumnDescription {
   const char* name;
   const char* type;  // with constraints, "INTEGER NOT NULL"; of a view the type that comes out
   const char* meaning;
+  int64_t since = kOldestSchemaVersion;  // version of the layout that brought it
 };
 
 struct TableDescription {
@@ -34,11 +36,18 @@ struct TableDescription {
 };
 
 std::span<const TableDescription> DatabaseSchema();
+// One of them; the name must be one of theirs.
+const TableDescription& TableNamed(std::string_view name);
 
 // Tables and views of which each window has its own part. A row of such a view comes from one window alone.
 bool IsWindowed(const TableDescription& table);
-// SELECT or name of the part of `table` that lies in `schema`, to stand behind FROM.
-std::string PartOf(const TableDescription& table, const std::string& schema);
+// A file of this version has the table, but lacks columns of it.
+bool LacksColumns(const TableDescription& table, int64_t version);
+// A SELECT of all columns of a table, null for those that a file of this version lacks. Without `from` it has
+// no row.
+std::string AsThisVersion(const TableDescription& table, int64_t version, const std::string& from);
+// SELECT or name of the part of `table` that lies in `schema`, a file of this version, to stand behind FROM.
+std::string PartOf(const TableDescription& table, const std::string& schema, int64_t version);
 
 // All statements that make an empty database ours, `columns` included.
 std::string CreationSql();

@@ -39,6 +39,8 @@ class CallRowWriter {
     uint64_t serial = 0;
     Endpoint client;
     Endpoint server;
+    ProcessName client_process;
+    ProcessName server_process;
     bool client_known = false;
     bool joined_at_start = false;
     friend bool operator==(const ConnectionKey&, const ConnectionKey&) = default;

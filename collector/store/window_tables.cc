@@ -117,7 +117,7 @@ std::string Cursor::Sql(const WindowPart& window) const {
       sql += std::string(sql.empty() ? "SELECT \"" : ", \"") + description.columns[i].name + "\"";
   }
   if (sql.empty()) sql = "SELECT 1";
-  sql += " FROM " + PartOf(description, window.schema);
+  sql += " FROM " + PartOf(description, window.schema, window.version);
   int n = 0;
   std::string by;
   for (const Condition& c : plan.conditions) {

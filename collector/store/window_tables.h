@@ -23,6 +23,7 @@ struct WindowPart {
   std::string file;
   int64_t first_call_id = std::numeric_limits<int64_t>::min();
   int64_t last_call_id = std::numeric_limits<int64_t>::max();
+  int64_t version = 0;  // of its layout
 };
 
 struct WindowTables {

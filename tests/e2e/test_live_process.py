@@ -228,9 +228,14 @@ class Processes(harness.ProgramTest):
         self.assertFalse([c for c in calls() if "client_process" in c])
         collector.send_signal(signal.SIGTERM)
         self.assertEqual(collector.wait(PATIENCE), harness.DONE)
-        got = harness.run([harness.program("keytrail"), "sql", "--db", data, "--format", "csv", "-e",
-                           "select count(*) from calls where method = '/grpc.health.v1.Health/Check'"])
-        self.assertEqual(got.stdout.split()[-1], str(self.ROUNDS), got.stderr)
+
+        def ask(sql):
+            got = harness.run([harness.program("keytrail"), "sql", "--db", data, "--format", "csv", "-e", sql])
+            return got.stdout.split()[1:]
+        self.assertEqual(ask("select count(*) from calls where method = '/grpc.health.v1.Health/Check'"), [str(self.ROUNDS)])
+        self.assertEqual(ask("select distinct client_process, server_process, client_pid, server_pid from connections"
+                             " where server_process is not null or client_process is not null"), [f",kt-server,,{server}"])
+        self.assertGreaterEqual(int(ask("select count(server_process) from calls")[0]), 2)
 
     def test_a_socket_of_two_processes_has_no_name(self):
         agent = self.agent("-i", "lo", "--json", "-v")

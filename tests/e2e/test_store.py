@@ -193,9 +193,12 @@ class StoreFolder(harness.ProgramTest):
                     [f"{host}={harness.capture(self.scenario, host)}" for host in harness.HOSTS])
         calls = self.one("select count(*) from calls", old)
         with sqlite3.connect(old) as database:
-            database.execute("drop view agent_progress")
-            for column in ("redaction", "redact_secret"):
-                database.execute(f"alter table agents drop column {column}")
+            for view, in database.execute("select name from sqlite_schema where type = 'view'").fetchall():
+                database.execute(f"drop view {view}")
+            for table, column in (("agents", "redaction"), ("agents", "redact_secret"), ("connections", "client_pid"),
+                                  ("connections", "client_process"), ("connections", "server_pid"),
+                                  ("connections", "server_process")):
+                database.execute(f"alter table {table} drop column {column}")
             database.execute("drop table windows")
             database.execute("pragma user_version = 2")
         database.close()

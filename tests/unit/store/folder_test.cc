@@ -25,6 +25,7 @@ namespace {
 
 namespace fs = std::filesystem;
 using ::testing::ElementsAre;
+using ::testing::ElementsAreArray;
 using ::testing::HasSubstr;
 
 constexpr int64_t kHourNs = 3600ll * 1'000'000'000;
@@ -111,6 +112,27 @@ class FolderTest : public testing::Test {
     EXPECT_EQ(sqlite3_exec(db, sql.c_str(), nullptr, nullptr, &error), SQLITE_OK) << error;
     sqlite3_free(error);
     sqlite3_close(db);
+  }
+  // As a build of an earlier layout had it: without views, of which it had others, and what came later.
+  static void MakeOld(const std::string& path, int version) {
+    sqlite3* db = nullptr;
+    ASSERT_EQ(sqlite3_open(path.c_str(), &db), SQLITE_OK);
+    std::string sql;
+    const auto add_drop = [](void* text, int, char** values, char**) {
+      *static_cast<std::string*>(text) += std::string("DROP VIEW ") + values[0] + ";";
+      return 0;
+    };
+    ASSERT_EQ(sqlite3_exec(db, "SELECT name FROM sqlite_schema WHERE type = 'view'", add_drop, &sql, nullptr),
+              SQLITE_OK);
+    sqlite3_close(db);
+    for (const char* column : {"client_pid", "client_process", "server_pid", "server_process"}) {
+      sql += std::string("ALTER TABLE connections DROP COLUMN ") + column + ";";
+    }
+    if (version < 4) {
+      sql += "ALTER TABLE agents DROP COLUMN redaction; ALTER TABLE agents DROP COLUMN redact_secret;";
+    }
+    if (version < 3) sql += "DROP TABLE windows;";
+    Execute(path, sql + "PRAGMA user_version = " + std::to_string(version));
   }
   std::string Notices() {
     std::string all;
@@ -501,11 +523,7 @@ TEST_F(FolderTest, AnEarlierLayoutBecomesAWindow) {
     }
     ASSERT_TRUE(old->Commit(agent_, 1).ok());
   }
-  // As the version before had it.
-  Execute(data_ + "/keytrail.db",
-          "DROP TABLE windows; DROP VIEW lost; DROP VIEW agent_progress; ALTER TABLE agents DROP COLUMN "
-          "redaction;"
-          " ALTER TABLE agents DROP COLUMN redact_secret; PRAGMA user_version = 2");
+  MakeOld(data_ + "/keytrail.db", 2);
   EXPECT_THAT(Ask("SELECT count(*) FROM windows"), ElementsAre("0"));
   EXPECT_THAT(Ask("SELECT count(*) >= 0 FROM lost"), ElementsAre("1"));
   Open();
@@ -522,16 +540,12 @@ TEST_F(FolderTest, AnEarlierLayoutBecomesAWindow) {
 }
 
 // Version 3 had no word of how agents tell keys.
-TEST_F(FolderTest, AFolderOfTheVersionBefore) {
+TEST_F(FolderTest, AFolderOfVersionThree) {
   const char* const kRedactions =
       "SELECT coalesce(redaction, '-'), coalesce(redact_secret, '-') FROM agents ORDER BY id";
   const auto as_before = [&] {
     store_.reset();
-    for (const std::string& file : {Files()[0], std::string(data_ + "/keytrail.db")}) {
-      Execute(file,
-              "DROP VIEW agent_progress; ALTER TABLE agents DROP COLUMN redaction;"
-              " ALTER TABLE agents DROP COLUMN redact_secret; PRAGMA user_version = 3");
-    }
+    for (const std::string& file : {Files()[0], std::string(data_ + "/keytrail.db")}) MakeOld(file, 3);
   };
   Open();
   Commit(5);
@@ -558,6 +572,47 @@ TEST_F(FolderTest, AFolderOfTheVersionBefore) {
   Open();
   EXPECT_THAT(Ask(kRedactions), ElementsAre("-|-", "on|0011223344"));
   EXPECT_EQ(store_->Agents()->back().redaction, told.redaction);
+}
+
+// Version 4 had no processes. Windows of both are one database, for a reader that comes before the collector
+// raises the old ones, too.
+TEST_F(FolderTest, AFolderOfVersionFour) {
+  const char* const kProcesses =
+      "SELECT client_process, server_process, count(*) FROM calls GROUP BY 1, 2 ORDER BY 3, 1, 2";
+  const char* const kCounts = "SELECT count(*), count(DISTINCT client), count(client_process) > 0 FROM calls";
+  Open();
+  Commit(200, true);
+  NextWindow();
+  Commit(200, true);
+  store_.reset();
+  const std::vector<std::string> with = Ask(kProcesses);
+  const std::vector<std::string> counts = Ask(kCounts);
+  ASSERT_GT(with.size(), 2u);
+  const std::vector<std::string> files = Files();
+  ASSERT_EQ(files.size(), 2u);
+  const size_t second = std::stoul(Ask(files[1], "SELECT count(client_process) FROM calls").at(0));
+  ASSERT_GT(second, 0u);
+
+  MakeOld(files[0], 4);
+  MakeOld(data_ + "/keytrail.db", 4);
+  EXPECT_THAT(Ask("SELECT count(client_process) FROM calls"), ElementsAre(std::to_string(second)));
+  EXPECT_THAT(Ask("SELECT count(*), count(DISTINCT client), 1 FROM calls"), ElementsAreArray(counts));
+  EXPECT_THAT(Ask("SELECT count(*) FROM connections WHERE client_pid IS NULL AND client_process IS NOT NULL"),
+              ElementsAre("0"));
+  EXPECT_THAT(Ask("SELECT count(*) > 0 FROM requests"), ElementsAre("1"));
+  EXPECT_THAT(Ask(files[0],
+                  "SELECT count(*), count(c.client_process), count(n.server_pid) FROM calls c, connections n"
+                  " WHERE n.id = c.connection"),
+              ElementsAre("200|0|0"));
+
+  MakeOld(files[1], 4);
+  Open();
+  EXPECT_EQ(Notices(), "");
+  EXPECT_EQ(ReadAll(*store_), expected_);
+  EXPECT_THAT(Ask("SELECT count(client_process), count(*) FROM calls"), ElementsAre("0|400"));
+  Commit(200, true);
+  EXPECT_THAT(Ask("SELECT count(client_process) > 0, count(*) FROM calls"), ElementsAre("1|600"));
+  EXPECT_EQ(ReadAll(*store_), expected_);
 }
 
 TEST_F(FolderTest, WhatIsRefused) {

@@ -137,12 +137,17 @@ TEST(Store, RowsOfAPointRead) {
   CallRecord call = records.Get();
   call.resp_last = TimeNs{call.req_first.ns + 335'000};
   call.incomplete = kGap | kCut;
+  call.client_process = {4711, {"tidb-server"}};
   CommitOne(*store, agent->id, 1, call);
   EXPECT_THAT(Rows(*store,
                    "SELECT id, observer, kind, method, method_from, command, server, joined, latency_ns,"
                    " incomplete, resp_messages, reset FROM calls"),
               ElementsAre("1|tidb1|sub|/tikvpb.Tikv/BatchCommands|header|Get|10.77.0.31:20160|start|335000|"
                           "gap,cut|1|0"));
+  EXPECT_THAT(Rows(*store, "SELECT client_process, server_process FROM calls"),
+              ElementsAre("tidb-server|null"));
+  EXPECT_THAT(Rows(*store, "SELECT client_pid, client_process, server_pid, server_process FROM connections"),
+              ElementsAre("4711|tidb-server|null|null"));
   const Route& route = call.request->routes[0];
   const std::string expected_route = std::to_string(route.region_id) + "|1|" + std::to_string(route.version) +
                                      "|" + std::to_string(route.peer_id) + "|1";
