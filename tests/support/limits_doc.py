@@ -11,7 +11,7 @@ import os
 import re
 import sys
 
-SECTIONS = ("capture", "focus", "tcp", "packet", "http2", "grpc", "schema", "restraint", "query", "fleet")
+SECTIONS = ("capture", "process", "focus", "tcp", "packet", "http2", "grpc", "schema", "restraint", "query", "fleet")
 
 
 def constants(text):
