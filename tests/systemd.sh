@@ -73,7 +73,7 @@ status_of() { inside sed -n "s/^$2:[[:space:]]*//p" "/proc/$1/status" | cut -f1;
 active() { inside systemctl is-active "$1" 2>/dev/null || true; }
 
 echo "== building"
-cmake --build "$build" -j "${KEYTRAIL_JOBS:-$(nproc)}" --target packages >"$scratch/build.log" 2>&1 || { tail -n 20 "$scratch/build.log" >&2; exit 1; }
+cmake --build "$build" -j "${KEYTRAIL_JOBS:-$(nproc)}" --target packages live_node >"$scratch/build.log" 2>&1 || { tail -n 20 "$scratch/build.log" >&2; exit 1; }
 version=$(sed -n 's/^set(CPACK_PACKAGE_VERSION "\(.*\)")$/\1/p' "$build/CPackConfig.cmake")
 next=$version+next
 cpack --config "$build/CPackConfig.cmake" -G DEB -R "$next" -B "$scratch/next" >"$scratch/build.log" 2>&1 || { tail -n 20 "$scratch/build.log" >&2; exit 1; }
@@ -155,7 +155,32 @@ soon "it captures packets of the port" -- captured
 enrolled() { inside keytrail agents --json | grep -q '"input": *"any"'; }
 soon "the collector has it" -- enrolled
 
+echo "== the processes of other users, with the drop-in of docs/security.md"
+# Root's ends of calls, as TiKV's would be of the user tidb.
+cp "$build/tests/live_node" "$root/usr/local/bin"
+calls_of_root() {
+  inside bash -c 'live_node serve 127.0.0.1:20160 < <(sleep 30) >/dev/null & server=$!; sleep 0.5
+    live_node load 127.0.0.1:20160 2 4; kill $server; wait $server 2>/dev/null; true'
+}
+processes() { inside keytrail sql --format csv -e "SELECT DISTINCT server_process FROM calls WHERE server_process IS NOT NULL"; }
+some_calls() { [ "$(inside keytrail sql --format csv -e "SELECT count(*) > 0 FROM calls" | tail -n 1)" = 1 ]; }
+calls_of_root >"$scratch/output"
+soon "calls of root's processes arrive" -- some_calls
+same "the unit as it is finds none of them" -- "" "$(processes | tail -n +2)"
+inside mkdir -p /etc/systemd/system/keytrail-agent.service.d
+sed -n '/^# systemctl edit keytrail-agent$/,/^```$/{/^#/d;/^```$/d;p}' docs/security.md >"$root/etc/systemd/system/keytrail-agent.service.d/override.conf"
+check "the drop-in is there" -- grep -q CAP_SYS_PTRACE "$root/etc/systemd/system/keytrail-agent.service.d/override.conf"
+check "the agent starts with it" -- inside sh -c "systemctl daemon-reload && systemctl restart keytrail-agent"
+soon "and captures" -- figure packets_total
+named() { processes | grep -qx live_node; }
+calls_of_root >"$scratch/output"
+soon "now they have names" -- named
+same "the agent itself has no capability" -- 0000000000000000 "$(status_of "$(property keytrail-agent MainPID)" CapEff)"
+check "without the drop-in again" -- inside sh -c "rm -r /etc/systemd/system/keytrail-agent.service.d && systemctl daemon-reload && systemctl restart keytrail-agent"
+soon "it captures" -- figure packets_total
+
 echo "== killing"
+agent=$(property keytrail-agent MainPID)
 inside bash -c "kill -KILL $agent"
 back() { local now; now=$(property keytrail-agent MainPID); [ "$now" != 0 ] && [ "$now" != "$1" ] && figure packets_total >/dev/null; }
 soon "a killed agent is back" -- back "$agent"
