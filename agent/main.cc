@@ -29,6 +29,7 @@
 #include "agent/ship/text_output.h"
 #include "common/clock.h"
 #include "common/confinement.h"
+#include "common/default_ports.h"
 #include "common/key_token.h"
 #include "common/limits.h"
 #include "common/log.h"
@@ -164,6 +165,8 @@ void Watch(const AgentArguments& arguments, const std::unique_ptr<Shipper>& ship
   options.focus.emplace();
   options.focus->filtered = arguments.filter_given && !arguments.filter.empty();
   if (!arguments.filter_given) options.focus->ports = *ParsePortRanges(arguments.ports);
+  // Who asks a collector on this host is not to be told of as something that was missed.
+  options.focus->not_ours = {kDefaultQueryPort};
   // Who keeps the packets wants all of them.
   options.focus->excludes = arguments.write_file.empty() && !arguments.keep_foreign;
 }

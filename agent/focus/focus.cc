@@ -34,6 +34,9 @@ Focus::Focus(const FocusOptions& options, SegmentSink& next, Counters& counters,
   for (const PortRange& range : options_.ports) {
     for (uint32_t port = range.first; port <= range.last; ++port) named_.set(port);
   }
+  for (const uint16_t port : options_.not_ours) {
+    if (!named_[port]) not_ours_.set(port);
+  }
   if (options_.ports.empty()) named_.set();
   now_.pass_wanted = !options_.ports.empty();
   now_.find_http2 = now_.pass_wanted || options_.filtered;
@@ -44,8 +47,8 @@ std::optional<uint16_t> Focus::Shows(const Segment& segment) {
   const uint16_t a = segment.source.port;
   const uint16_t b = segment.destination.port;
   // The preface is sent by the client.
-  if (AsText(segment.payload).starts_with(kPreface)) return b;
-  if (!BeginsControlFrame(segment.payload)) return std::nullopt;
+  if (AsText(segment.payload).starts_with(kPreface)) return not_ours_[b] ? std::nullopt : std::optional(b);
+  if (!BeginsControlFrame(segment.payload) || not_ours_[a] || not_ours_[b]) return std::nullopt;
   // The port that is left out, or the lower one.
   const uint16_t port = excluded_[a] ? a : excluded_[b] ? b : std::min(a, b);
   if (suspected_.size() >= limits::kMaxSuspectedPorts && !suspected_.contains(port)) {

@@ -29,6 +29,8 @@ struct FocusOptions {
   std::vector<PortRange> ports;  // empty: all
   bool filtered = false;         // all that a user's own filter lets through
   bool excludes = true;          // false: only finds ports
+  std::vector<uint16_t> not_ours =
+      {};  // ports whose gRPC is no part of a cluster: found nowhere but where named
 };
 
 // A connection that is known to be of another protocol, and what still came of it since the last look.
@@ -85,7 +87,7 @@ class Focus final : public SegmentSink {
     return excluded_[a] || excluded_[b] || !(named_[a] || named_[b]);
   }
   void OnLeftOut(const Segment& segment);
-  // The port at which this shows gRPC, if it does.
+  // The port at which this shows gRPC, if it does and somebody may want it.
   std::optional<uint16_t> Shows(const Segment& segment);
   void Want(uint16_t port, bool found, int64_t now_ns);
   void ChooseConnections(const std::vector<ForeignConnection>& foreign);
@@ -100,6 +102,7 @@ class Focus final : public SegmentSink {
   std::bitset<65536> wanted_;    // HTTP/2 was seen there
   std::bitset<65536> excluded_;  // only other protocols were
   std::bitset<65536> noticed_;   // outside of the user's filter
+  std::bitset<65536> not_ours_;
   std::unordered_map<uint16_t, Port> ports_;
   std::unordered_map<uint16_t, uint8_t> suspected_;
   std::unordered_map<uint16_t, int64_t> excluded_since_ns_;

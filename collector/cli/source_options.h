@@ -10,7 +10,7 @@
 
 namespace keytrail {
 
-// Where a collector of this host answers if nobody says otherwise.
+// Where a collector of this host answers if nobody says otherwise: kDefaultQueryPort.
 inline constexpr char kDefaultQueryAddress[] = "127.0.0.1:7451";
 
 struct SourceOptions {

@@ -100,6 +100,26 @@ TEST_F(FocusTest, APrefaceFindsItsPortAtOnce) {
   EXPECT_EQ(counters_.Get(Counter::kPortsFound), 1u);
 }
 
+// Questions to a collector on the same host are gRPC, and nothing that was missed.
+TEST_F(FocusTest, PortsThatAreNotOursAreNotFound) {
+  Focus focus({{{20160, 20160}}, false, true, {7451}}, tally_, counters_, 0);
+  for (const std::string* payload : {&kPreface, &kPing, &kPing, &kWindow, &kWindow}) {
+    EXPECT_FALSE(Read(focus, 40000, 7451, *payload));
+    EXPECT_FALSE(Read(focus, 7451, 40000, *payload == kPreface ? kPing : *payload));
+  }
+  EXPECT_THAT(focus.TakeFound(), IsEmpty());
+  EXPECT_TRUE(Read(focus, 40000, 7452, kPreface)) << "others are";
+  Focus filtered({{}, true, true, {7451}}, tally_, counters_, 0);
+  Segment s;
+  s.source = At(1, 40000);
+  s.destination = At(2, 7451);
+  s.payload = AsBytes(kPreface);
+  filtered.Notice(s);
+  EXPECT_THAT(filtered.TakeFound(), IsEmpty());
+  Focus named({{{7451, 7451}}, false, true, {7451}}, tally_, counters_, 0);
+  EXPECT_TRUE(Read(named, 40000, 7451, "x")) << "who names it wants it";
+}
+
 // A user's filter has the last word; but that gRPC is spoken beside it is noticed, once a port.
 TEST_F(FocusTest, WhatAFilterLeavesOutIsNoticed) {
   Focus focus({{}, true, true}, tally_, counters_, 5);
