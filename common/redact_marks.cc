@@ -1,5 +1,7 @@
 #include "common/redact_marks.h"
 
+#include <cstddef>
+
 namespace keytrail {
 
 namespace {
@@ -101,7 +103,7 @@ void MarkStripper::Feed(std::string_view piece, std::string& out) {
       } else if (piece.back() == kCommonBytes.front()) {
         plain -= 1;
       }
-      pending_ = piece.substr(plain);
+      pending_.assign(piece.begin() + static_cast<std::ptrdiff_t>(plain), piece.end());
     }
     if (plain != 0) Take(Rune::kOther, piece.substr(0, plain), out);
     piece.remove_prefix(plain + pending_.size());

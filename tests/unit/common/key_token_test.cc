@@ -47,8 +47,9 @@ TEST(KeyTokens, OrderEqualityAndPrefixes) {
     for (size_t i = 1; i < all.size(); ++i) {
       EXPECT_LT(all[i - 1], all[i]) << HexLower(AsBytes(keys[i - 1])) << " " << HexLower(AsBytes(keys[i]));
       EXPECT_TRUE(IsKeyToken(AsBytes(all[i])));
-      if (!keys[i - 1].empty() && keys[i].starts_with(keys[i - 1]))
+      if (!keys[i - 1].empty() && keys[i].starts_with(keys[i - 1])) {
         EXPECT_TRUE(all[i].starts_with(all[i - 1]));
+      }
     }
   }
 }
