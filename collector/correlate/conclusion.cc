@@ -146,8 +146,9 @@ class Sentence {
   std::string Refusals() const {
     const size_t n = cause_.complaints.size();
     if (n == 0) return "";
-    return " " + Server() + " refused " + std::to_string(n) + (n == 1 ? " request" : " requests") +
-           " for it.";
+    // Who refuses is not always who said the wrong thing.
+    const std::string who = scene_.Label(scene_.ServerHost(cause_.complaints.front().complaint->observation));
+    return " " + who + " refused " + std::to_string(n) + (n == 1 ? " request" : " requests") + " for it.";
   }
 
   std::string PdWrong() const {

@@ -249,16 +249,20 @@ Judge::Blame Judge::JudgeComplaint(const RegionCase& c, const CaseComplaint& k) 
     blame.reason = Reason::kTikvEpochUnchecked;
     return blame;
   }
-  // The range is known and holds the key: it does not matter what the client was told.
-  if (c.truth && AllInside(items, range(*c.truth)) && *c.truth != complaint.bounds) {
+  // The range is known and holds the key: it does not matter what the client was told. Known from PD alone,
+  // because another store contradicts itself, it is PD's word against this one's.
+  const bool own_words = c.contradicting_stores.contains(scene_.ServerHost(complaint.observation));
+  const bool stores_know = c.truth && c.tikv_ranges.contains(*c.truth);
+  if (c.truth && AllInside(items, range(*c.truth)) && *c.truth != complaint.bounds &&
+      (own_words || stores_know || !c.tikv_contradicts)) {
     blame.component = Component::kTikv;
     blame.rule = told.empty() ? "5" : "3";
     blame.reason = Reason::kTikvNarrow;
-    blame.certain = c.tikv_contradicts || c.tikv_ranges.contains(*c.truth);
+    blame.certain = own_words || stores_know;
     if (!blame.certain) blame.weakened.push_back("the store is refuted by PD alone");
     return blame;
   }
-  if (!holding.empty()) return JudgeDispute(c, k, holding);
+  if (!holding.empty()) return JudgeDispute(c, k, holding, items);
   if (!told.empty()) return JudgeOutsideRoute(c, k, items);
   return JudgeWithoutRoute(c, k, items);
 }
@@ -319,9 +323,32 @@ std::optional<Judge::Blame> Judge::BlamePd(const RegionCase& c, uint32_t range, 
   return blame;
 }
 
+// Two stores differ about one version, each true to itself: one of them is wrong, and nobody knows which.
+Judge::Blame Judge::StoresDiffer(const char* rule) {
+  Blame blame;
+  blame.decided = false;
+  blame.rule = rule;
+  blame.suspects = {Component::kTikv};
+  blame.missing.push_back("a third witness: two stores differ, each true to itself");
+  return blame;
+}
+
+// A store's own statement that holds all of it, rather of a store that contradicts itself.
+const Said* Judge::StoreThatSaid(const RegionCase& c, const std::vector<Item>& items) const {
+  const Said* found = nullptr;
+  for (const Said& s : c.said) {
+    if (IsPdAnswer(s.source) || !AllInside(items, scene_.ledger.ranges().Get(s.range))) continue;
+    if (found == nullptr || (!c.contradicting_stores.contains(found->speaker_host) &&
+                             c.contradicting_stores.contains(s.speaker_host))) {
+      found = &s;
+    }
+  }
+  return found;
+}
+
 // The key lies in a range that the client was told, and the server refuses it: one of the two is wrong.
 Judge::Blame Judge::JudgeDispute(const RegionCase& c, const CaseComplaint& k,
-                                 const std::vector<ToldAt>& holding) const {
+                                 const std::vector<ToldAt>& holding, const std::vector<Item>& items) const {
   const uint32_t used = holding.front().said->range;
   const bool from_pd = std::any_of(holding.begin(), holding.end(), [&](const ToldAt& t) {
     return IsPdAnswer(t.said->source) && c.PdInvented(t.said->range);
@@ -335,11 +362,22 @@ Judge::Blame Judge::JudgeDispute(const RegionCase& c, const CaseComplaint& k,
   }
   Blame blame;
   blame.told_range = used;
-  if (!from_pd || (!c.truth && c.tikv_contradicts && !c.pd_contradicts)) {
-    // A store told the range to PD or to the client, or contradicts itself.
+  const bool own_words = c.contradicting_stores.contains(scene_.ServerHost(k.complaint->observation));
+  if (!from_pd || (!c.truth && own_words && !c.pd_contradicts)) {
+    // A store told the range to PD or to the client, or this one contradicts itself.
     blame.component = Component::kTikv;
     blame.rule = "3";
-    blame.reason = from_pd || !c.truth ? Reason::kTikvNarrow : Reason::kTikvToldWrong;
+    blame.reason = Reason::kTikvNarrow;
+    const Said* const teller = StoreThatSaid(c, items);
+    if (!from_pd && teller != nullptr && (c.truth || !own_words)) {
+      const bool contradicts = c.contradicting_stores.contains(teller->speaker_host);
+      if (c.truth || contradicts) {
+        blame.reason = c.truth ? Reason::kTikvToldWrong : Reason::kTikvContradictsItself;
+        blame.server = ServingEndpoint(teller->speaker_host, teller->speaker);
+      } else if (c.tikv_contradicts) {
+        return StoresDiffer("3");
+      }
+    }
     if (!c.tikv_contradicts) {
       // The complaint names no bounds (redacted), and only stores spoke.
       blame.certain = false;
@@ -478,13 +516,19 @@ Judge::Blame Judge::JudgeWithoutRoute(const RegionCase& c, const CaseComplaint& 
     return blame;
   }
   if (c.tikv_contradicts && !c.pd_contradicts) {
-    const bool bounds_doubtful =
-        k.complaint->bounds != kNone && (!c.truth || *c.truth != k.complaint->bounds);
-    if (bounds_doubtful || store_holds || pd_holds) {
+    // What one store says of itself is nothing against another one, nor is what PD says: that may be the
+    // wrong key's reason. A refusal by the true bounds is right.
+    const uint32_t bounds = k.complaint->bounds;
+    const bool own_words = c.contradicting_stores.contains(scene_.ServerHost(k.complaint->observation));
+    const bool refuted = bounds != kNone && (c.truth ? *c.truth != bounds : own_words);
+    const Said* const teller = StoreThatSaid(c, items);
+    const bool told_wrong = teller != nullptr && c.truth;
+    if (refuted || told_wrong || (teller != nullptr && own_words)) {
       blame.component = Component::kTikv;
       blame.rule = "5";
-      blame.reason = store_holds && c.truth ? Reason::kTikvToldWrong : Reason::kTikvNarrow;
-      blame.certain = bounds_doubtful;  // the store's own words or deeds refute its bounds
+      blame.reason = told_wrong ? Reason::kTikvToldWrong : Reason::kTikvNarrow;
+      if (told_wrong) blame.server = ServingEndpoint(teller->speaker_host, teller->speaker);
+      blame.certain = refuted;  // its own words or deeds refute its bounds
       blame.weakened.push_back("the answer that gave " + HostText(client) + " this route was not captured");
       return blame;
     }
@@ -493,7 +537,8 @@ Judge::Blame Judge::JudgeWithoutRoute(const RegionCase& c, const CaseComplaint& 
   blame.decided = false;
   blame.rule = "5";
   const auto hidden = NotCovered(client, scene_.ServerHost(k.complaint->observation));
-  if (pd_holds && c.pd_contradicts && !c.tikv_contradicts) {
+  const bool refused_by_truth = c.truth && *c.truth == k.complaint->bounds;
+  if (pd_holds && ((c.pd_contradicts && !c.tikv_contradicts) || (refused_by_truth && !store_holds))) {
     // PD gave the wrong range to others; whether to this client, too, was not seen.
     blame.suspects = {Component::kTidb, Component::kPd};
     blame.missing = hidden;
@@ -553,6 +598,8 @@ Judge::Blame Judge::JudgeWithoutRoute(const RegionCase& c, const CaseComplaint& 
 
 void Judge::JudgeStatements(const RegionCase& c) {
   bool blamed_pd = false;
+  // Of each range that stores state, where nobody knows which of the stores is wrong.
+  std::map<uint32_t, const Said*> differing;
   for (const Said& s : c.said) {
     const bool wrong_range = !c.truth || s.range != *c.truth;
     if (!wrong_range) continue;
@@ -568,8 +615,10 @@ void Judge::JudgeStatements(const RegionCase& c) {
       for (const Telling& t : s.tellings) cause->wrong.push_back({&s, t});
     } else if (c.tikv_contradicts) {
       // A store that said the same all the time does not answer for another one that did not.
-      if (!c.truth && !c.contradicting_stores.empty() && !c.contradicting_stores.contains(s.speaker_host))
+      if (!c.truth && !c.contradicting_stores.contains(s.speaker_host)) {
+        if (c.contradicting_stores.empty() && !s.tellings.empty()) differing.emplace(s.range, &s);
         continue;
+      }
       const uint32_t server = ServingEndpoint(s.speaker_host, s.speaker);
       Cause* cause = TikvCauseOf(server, c.region, s.listener_host);
       // Which statement is wrong is not known, but the fault is told already by what the store refused.
@@ -584,6 +633,12 @@ void Judge::JudgeStatements(const RegionCase& c) {
       }
       for (const Telling& t : s.tellings) cause->wrong.push_back({&s, t});
     }
+  }
+  if (differing.size() > 1 && c.complaints.empty()) {
+    const Said& first = *differing.begin()->second;
+    Cause& cause = CauseFor(c, StoresDiffer("0.1"), first.listener_host,
+                            ServingEndpoint(first.speaker_host, first.speaker));
+    for (const auto& [range, s] : differing) cause.wrong.push_back({s, s->tellings.front()});
   }
   for (const ServedOutside& s : c.served_outside) {
     // What a complaint shows already is not told twice; else the served key itself is the fault.

@@ -121,7 +121,10 @@ class Judge {
   void JudgeComplaints();
   const RegionCase* CaseOf(const RegionVersion& region) const;
   Blame JudgeComplaint(const RegionCase& c, const CaseComplaint& k) const;
-  Blame JudgeDispute(const RegionCase& c, const CaseComplaint& k, const std::vector<ToldAt>& holding) const;
+  Blame JudgeDispute(const RegionCase& c, const CaseComplaint& k, const std::vector<ToldAt>& holding,
+                     const std::vector<Item>& items) const;
+  static Blame StoresDiffer(const char* rule);
+  const Said* StoreThatSaid(const RegionCase& c, const std::vector<Item>& items) const;
   Blame JudgeOutsideRoute(const RegionCase& c, const CaseComplaint& k, const std::vector<Item>& items) const;
   Blame JudgeWithoutRoute(const RegionCase& c, const CaseComplaint& k, const std::vector<Item>& items) const;
   std::optional<Blame> BlamePd(const RegionCase& c, uint32_t range, uint32_t bounds) const;

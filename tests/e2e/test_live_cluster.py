@@ -102,7 +102,9 @@ class Fleet:
 
 
 # What an undecided entry misses when connections and routes are older than the agents.
-UNSEEN = ("to PD that could not be read whole", "it came before the capture began", "the answer that gave")
+UNSEEN = ("to PD that could not be read whole", "it came before the capture began", "the answer that gave",
+          # A region moved, and the new store was asked before it said anything else of it than what was wrong.
+          "two stores differ, each true to itself")
 
 
 class Truth:

@@ -321,6 +321,79 @@ TEST(Tikv, ContradictionOfOneStoreIsNotAnothers) {
   EXPECT_EQ(report.verdicts.at(0).server, "10.0.0.31:20160");
 }
 
+// PD invented a wide range and tikv2 cut the true one short; tikv1, which has the region now, is right to
+// refuse.
+TEST(Tikv, ARefusalByTheTrueBoundsIsRight) {
+  const auto report = Investigate(R"(
+    5 tikv2 > pd1 Heartbeat 7.3[a,m)
+    2s tidb1 > pd1 GetRegion f = 7.3[a,z)
+    3s tidb1 > tikv2 Get 7.3 k = outside k [a,h)
+    4s tidb1 > tikv2 Get 7.3 l = ok
+    20s tikv1 > pd1 Heartbeat 7.3[a,m)
+    30s tidb2 > tikv1 Get 7.3 p = outside p [a,m) late
+  )");
+  EXPECT_EQ(Summary(report), "tikv certain 3 7.3 x1; pd inferred 0.1 7.3 x1; inconclusive tidb,pd 5 7.3 x1");
+  EXPECT_EQ(report.verdicts.at(0).server, "10.0.0.32:20160");
+}
+
+// What tikv2 says of itself is nothing against tikv1, whatever nobody knows of the range, and whatever PD
+// alone says of it.
+TEST(Tikv, AnotherStoresContradictionDecidesNothing) {
+  const auto unknown = Investigate(R"(
+    10 tidb1 > tikv2 Get 7.3 p = outside p [a,m)
+    12 tidb1 > tikv2 Get 7.3 q = outside q [a,n)
+    30 tidb2 > tikv1 Get 7.3 x = outside x [a,m) late
+  )");
+  for (const auto& verdict : unknown.verdicts) EXPECT_EQ(verdict.server, "10.0.0.32:20160") << verdict.text;
+  EXPECT_EQ(Summary(unknown), "tikv certain 5 7.3 x2; inconclusive tidb,pd 5 7.3 x1");
+  const auto pd_alone = Investigate(R"(
+    10 tidb1 > pd1 GetRegion f = 7.3[a,z)
+    12 tidb1 > tikv2 Get 7.3 p = outside p [a,m)
+    14 tidb1 > tikv2 Get 7.3 q = outside q [a,n)
+    20 tidb1 > tikv1 Get 7.3 r = outside r [a,o)
+  )");
+  for (const auto& verdict : pd_alone.verdicts) EXPECT_EQ(verdict.server, "10.0.0.32:20160") << verdict.text;
+  EXPECT_EQ(Summary(pd_alone), "tikv certain 3 7.3 x2; inconclusive pd,tikv 3 7.3 x1");
+}
+
+// Who told the client a range that is not the region's is wrong, not who refuses by the true one.
+TEST(Tikv, WhoToldAWrongRangeIsNamedNotWhoRefuses) {
+  const auto report = Investigate(R"(
+    8 tidb2 > pd1 GetRegion f = 7.3[a,m)
+    10 tidb1 > tikv2 Get 7.2 p = epoch 7.3[a,z)
+    30 tidb1 > tikv1 Get 7.3 p = outside p [a,m)
+  )");
+  ASSERT_EQ(report.verdicts.size(), 1u) << Summary(report);
+  const auto& verdict = report.verdicts.at(0);
+  EXPECT_EQ(verdict.server, "10.0.0.32:20160");
+  EXPECT_EQ(verdict.culprit, "10.0.0.32");
+  EXPECT_NE(verdict.text.find("10.0.0.31 refused 1 request"), std::string::npos) << verdict.text;
+}
+
+// Two stores differ, each true to itself: one of them is wrong, and neither is accused.
+TEST(Tikv, TwoStoresThatDiffer) {
+  EXPECT_EQ(Judged(R"(
+    5 tikv2 > pd1 Heartbeat 7.3[a,m)
+    30 tidb1 > pd1 GetRegion f = 7.3[a,m)
+    40 tidb1 > tikv1 Get 7.3 k = outside k [a,h)
+  )"),
+            "inconclusive tikv 3 7.3 x1");
+  EXPECT_EQ(Judged(R"(
+    5 tikv2 > pd1 Heartbeat 7.3[a,m)
+    9 tikv1 > pd1 Heartbeat 7.3[a,h)
+  )"),
+            "inconclusive tikv 0.1 7.3 x2");
+  // As soon as one says something else itself, it is known.
+  const auto own = Investigate(R"(
+    5 tikv2 > pd1 Heartbeat 7.3[a,m)
+    30 tidb1 > pd1 GetRegion f = 7.3[a,m)
+    40 tidb1 > tikv1 Get 7.3 k = outside k [a,h)
+    50 tikv1 > pd1 Heartbeat 7.3[a,m)
+  )");
+  EXPECT_EQ(Summary(own), "tikv certain 3 7.3 x1");
+  EXPECT_EQ(own.verdicts.at(0).server, "10.0.0.31:20160");
+}
+
 TEST(Tikv, NarrowByTwoBounds) {
   EXPECT_EQ(Judged(R"(
     10 tidb1 > pd1 GetRegion f = 7.3[a,z)
