@@ -370,9 +370,9 @@ Judge::Blame Judge::JudgeDispute(const RegionCase& c, const CaseComplaint& k,
     blame.reason = Reason::kTikvNarrow;
     const Said* const teller = StoreThatSaid(c, items);
     if (!from_pd && teller != nullptr && (c.truth || !own_words)) {
-      const bool contradicts = c.contradicting_stores.contains(teller->speaker_host);
-      if (c.truth || contradicts) {
-        blame.reason = c.truth ? Reason::kTikvToldWrong : Reason::kTikvContradictsItself;
+      const bool refuted = c.truth && !AllInside(items, scene_.ledger.ranges().Get(*c.truth));
+      if (refuted || (!c.truth && c.contradicting_stores.contains(teller->speaker_host))) {
+        blame.reason = refuted ? Reason::kTikvToldWrong : Reason::kTikvContradictsItself;
         blame.server = ServingEndpoint(teller->speaker_host, teller->speaker);
       } else if (c.tikv_contradicts) {
         return StoresDiffer("3");
@@ -520,9 +520,11 @@ Judge::Blame Judge::JudgeWithoutRoute(const RegionCase& c, const CaseComplaint& 
     // wrong key's reason. A refusal by the true bounds is right.
     const uint32_t bounds = k.complaint->bounds;
     const bool own_words = c.contradicting_stores.contains(scene_.ServerHost(k.complaint->observation));
-    const bool refuted = bounds != kNone && (c.truth ? *c.truth != bounds : own_words);
+    const bool stores_know = c.truth && c.tikv_ranges.contains(*c.truth);
+    const bool refuted = bounds != kNone && (!c.truth || *c.truth != bounds) && (own_words || stores_know);
     const Said* const teller = StoreThatSaid(c, items);
-    const bool told_wrong = teller != nullptr && c.truth;
+    const bool told_wrong = teller != nullptr && c.truth && !AllInside(items, range(*c.truth)) &&
+                            (stores_know || c.contradicting_stores.contains(teller->speaker_host));
     if (refuted || told_wrong || (teller != nullptr && own_words)) {
       blame.component = Component::kTikv;
       blame.rule = "5";

@@ -354,6 +354,14 @@ TEST(Tikv, AnotherStoresContradictionDecidesNothing) {
   )");
   for (const auto& verdict : pd_alone.verdicts) EXPECT_EQ(verdict.server, "10.0.0.32:20160") << verdict.text;
   EXPECT_EQ(Summary(pd_alone), "tikv certain 3 7.3 x2; inconclusive pd,tikv 3 7.3 x1");
+  const auto unseen = Investigate(R"(
+    10 tidb1 > pd1 GetRegion f = 7.3[a,z)
+    12 tidb1 > tikv2 Get 7.3 p = outside p [a,m)
+    14 tidb1 > tikv2 Get 7.3 q = outside q [a,n)
+    20 tidb2 > tikv1 Get 7.3 r = outside r [a,o) late
+  )");
+  for (const auto& verdict : unseen.verdicts) EXPECT_EQ(verdict.server, "10.0.0.32:20160") << verdict.text;
+  EXPECT_EQ(Summary(unseen), "tikv certain 3 7.3 x2; inconclusive pd,tikv 5 7.3 x1");
 }
 
 // Who told the client a range that is not the region's is wrong, not who refuses by the true one.
