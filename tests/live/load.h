@@ -6,8 +6,8 @@
 
 namespace keytrail::live {
 
-// Answers KvGet at HOST:PORT until standard input ends. Each call takes work_us of processor time, as a store's
-// reading would, beside what gRPC takes. Exit status.
+// Answers KvGet at HOST:PORT until standard input ends. Each call takes work_us of processor time, as a
+// store's reading would, beside what gRPC takes. Exit status.
 int Serve(const std::string& address, uint32_t value_bytes, uint32_t work_us);
 
 struct LoadPlan {
