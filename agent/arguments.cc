@@ -226,8 +226,7 @@ std::string CheckArguments(const CLI::App& app, AgentArguments& arguments) {
   }
   if (arguments.redact == "marker" && !arguments.collector.empty()) {
     return "--redact marker marks what is printed; records for a collector carry keys as they are, so take "
-           "on "
-           "or off with --collector";
+           "on or off with --collector";
   }
   if (redacts && arguments.drain) {
     return "--drain ships what the spool has as it is; --redact on was for the run that wrote it";
@@ -268,8 +267,7 @@ std::string CheckArguments(const CLI::App& app, AgentArguments& arguments) {
   }
   if (!arguments.file.empty() && (arguments.cpu_limit != 0 || arguments.memory_limit != 0)) {
     return "--cpu-limit and --memory-limit are for live captures (-i): a file waits, nothing of it need be "
-           "left "
-           "out";
+           "left out";
   }
   if (arguments.doctor) {
     if (arguments.device.empty()) return "--doctor is for live captures: give -i DEV";

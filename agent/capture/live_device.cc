@@ -62,6 +62,7 @@ Result<std::unique_ptr<LiveDevice>> LiveDevice::Open(const std::string& name,
   const Status active = device->Activate(options, timeout_ms);
   if (!active.ok()) return Error{"device " + name + ": " + active.error()};
   device->Learn();
+  device->LeaveOutWhatLoopbackSends();
   return device;
 }
 
@@ -165,15 +166,18 @@ void LiveDevice::Learn() {
     index_ = bound.sll_ifindex;
     hardware_ = bound.sll_hatype;
   }
-  // What a loopback device sends it receives as well, and libpcap leaves the first out, when it has been
-  // cloned, filtered and copied into the ring. The kernel (4.20 and later) can do without all that.
-  const int ignore = 1;
-  if (hardware_ == ARPHRD_LOOPBACK)
-    setsockopt(socket, SOL_PACKET, PACKET_IGNORE_OUTGOING, &ignore, sizeof ignore);
   int version = 0;
   size = sizeof version;
   if (getsockopt(socket, SOL_PACKET, PACKET_VERSION, &version, &size) == 0) ring_version_ = version;
   ring_bytes_ = MappedBytes(socket);
+}
+
+// A loopback device receives it as well, and libpcap leaves it out, when it has been cloned, filtered and
+// copied into the ring. The kernel (4.20 and later) can do without all that.
+void LiveDevice::LeaveOutWhatLoopbackSends() {
+  const int ignore = 1;
+  if (hardware_ == ARPHRD_LOOPBACK)
+    setsockopt(pcap_fileno(pcap_), SOL_PACKET, PACKET_IGNORE_OUTGOING, &ignore, sizeof ignore);
 }
 
 std::string LiveDevice::Description() const {

@@ -64,6 +64,7 @@ class LiveDevice {
   Status Activate(const LiveSourceOptions& options, int timeout_ms);
   Status SetBaseFilter(const LiveSourceOptions& options);
   void Learn();
+  void LeaveOutWhatLoopbackSends();
   bool OutsideFilter(const pcap_pkthdr& header, const u_char* bytes);
   static void OnPacket(u_char* self, const pcap_pkthdr* header, const u_char* bytes);
 

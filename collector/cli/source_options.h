@@ -7,11 +7,9 @@
 #include <CLI/CLI.hpp>
 
 #include "collector/query/answer_source.h"
+#include "common/default_ports.h"
 
 namespace keytrail {
-
-// Where a collector of this host answers if nobody says otherwise: kDefaultQueryPort.
-inline constexpr char kDefaultQueryAddress[] = "127.0.0.1:7451";
 
 struct SourceOptions {
   std::string database;

@@ -251,8 +251,8 @@ Judge::Blame Judge::JudgeComplaint(const RegionCase& c, const CaseComplaint& k) 
   }
   // The range is known and holds the key: it does not matter what the client was told. Known from PD alone,
   // because another store contradicts itself, it is PD's word against this one's.
-  const bool own_words = c.contradicting_stores.contains(scene_.ServerHost(complaint.observation));
-  const bool stores_know = c.truth && c.tikv_ranges.contains(*c.truth);
+  const bool own_words = ContradictsItself(c, complaint);
+  const bool stores_know = c.StoresKnow();
   if (c.truth && AllInside(items, range(*c.truth)) && *c.truth != complaint.bounds &&
       (own_words || stores_know || !c.tikv_contradicts)) {
     blame.component = Component::kTikv;
@@ -323,6 +323,10 @@ std::optional<Judge::Blame> Judge::BlamePd(const RegionCase& c, uint32_t range, 
   return blame;
 }
 
+bool Judge::ContradictsItself(const RegionCase& c, const Complaint& complaint) const {
+  return c.contradicting_stores.contains(scene_.ServerHost(complaint.observation));
+}
+
 // Two stores differ about one version, each true to itself: one of them is wrong, and nobody knows which.
 Judge::Blame Judge::StoresDiffer(const char* rule) {
   Blame blame;
@@ -362,7 +366,7 @@ Judge::Blame Judge::JudgeDispute(const RegionCase& c, const CaseComplaint& k,
   }
   Blame blame;
   blame.told_range = used;
-  const bool own_words = c.contradicting_stores.contains(scene_.ServerHost(k.complaint->observation));
+  const bool own_words = ContradictsItself(c, *k.complaint);
   if (!from_pd || (!c.truth && own_words && !c.pd_contradicts)) {
     // A store told the range to PD or to the client, or this one contradicts itself.
     blame.component = Component::kTikv;
@@ -519,8 +523,8 @@ Judge::Blame Judge::JudgeWithoutRoute(const RegionCase& c, const CaseComplaint& 
     // What one store says of itself is nothing against another one, nor is what PD says: that may be the
     // wrong key's reason. A refusal by the true bounds is right.
     const uint32_t bounds = k.complaint->bounds;
-    const bool own_words = c.contradicting_stores.contains(scene_.ServerHost(k.complaint->observation));
-    const bool stores_know = c.truth && c.tikv_ranges.contains(*c.truth);
+    const bool own_words = ContradictsItself(c, *k.complaint);
+    const bool stores_know = c.StoresKnow();
     const bool refuted = bounds != kNone && (!c.truth || *c.truth != bounds) && (own_words || stores_know);
     const Said* const teller = StoreThatSaid(c, items);
     const bool told_wrong = teller != nullptr && c.truth && !AllInside(items, range(*c.truth)) &&

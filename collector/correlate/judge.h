@@ -123,6 +123,8 @@ class Judge {
   Blame JudgeComplaint(const RegionCase& c, const CaseComplaint& k) const;
   Blame JudgeDispute(const RegionCase& c, const CaseComplaint& k, const std::vector<ToldAt>& holding,
                      const std::vector<Item>& items) const;
+  // The store that refuses, by its own words or deeds about that version.
+  bool ContradictsItself(const RegionCase& c, const Complaint& complaint) const;
   static Blame StoresDiffer(const char* rule);
   const Said* StoreThatSaid(const RegionCase& c, const std::vector<Item>& items) const;
   Blame JudgeOutsideRoute(const RegionCase& c, const CaseComplaint& k, const std::vector<Item>& items) const;

@@ -72,6 +72,8 @@ struct RegionCase {
   }
   bool Disputed() const { return tikv_contradicts || !OneRange(); }
   bool OneRange() const;
+  // The truth is known, and not from PD alone.
+  bool StoresKnow() const { return truth && tikv_ranges.contains(*truth); }
 };
 
 // Knows all statements by place, to find neighbours that cannot exist beside a range.

@@ -157,18 +157,18 @@ Status Store::State::AttachWindows(const std::vector<WindowPart>& now) {
   }
   if (status.ok()) {
     std::string columns;
+    const TableDescription& agents = TableNamed("agents");
     const Result<int64_t> version = Number("PRAGMA main.user_version");
-    for (const ColumnDescription& column : TableNamed("agents").columns) {
+    for (const ColumnDescription& column : agents.columns) {
       const std::string_view name(column.name);
       columns += columns.empty() ? "" : ", ";
       if (name == "last_sequence" || name == "last_seen_ns") {
         columns += (name == "last_sequence" ? progress : seen) + " AS ";
-      } else if (!version.ok() || column.since > *version) {
-        columns += "NULL AS ";
       }
       columns += name;
     }
-    status = Execute("CREATE TEMP VIEW agents AS SELECT " + columns + " FROM main.agents a");
+    status = Execute("CREATE TEMP VIEW agents AS SELECT " + columns + " FROM " +
+                     PartOf(agents, "main", version.ok() ? *version : kOldestSchemaVersion) + " a");
   }
   if (query_only.ok() && *query_only != 0) (void)Execute("PRAGMA query_only = 1");
   sqlite3_limit(db.get(), SQLITE_LIMIT_ATTACHED, attached);

@@ -23,14 +23,14 @@ PATIENCE = 60
 
 
 class Terminal:
-    """A window of a tmux server of its own, with a shell in it. All that is written to the terminal goes to a file, too."""
+    """A window of a tmux server of its own, with a shell in it that begins in `folder`. All that is written to the terminal goes to a file, too."""
 
     def __init__(self, folder, width=100, height=24, term="screen-256color", **environment):
         self.socket = os.path.join(folder, "tmux")
         self.raw = os.path.join(folder, "raw")
         open(self.raw, "wb").close()
         clean = {k: v for k, v in os.environ.items() if k not in ("TMUX", "NO_COLOR", "LC_ALL", "LANG")}
-        subprocess.run(["tmux", "-S", self.socket, "-f", "/dev/null", "-u", "new-session", "-d", "-x", str(width), "-y", str(height),
+        subprocess.run(["tmux", "-S", self.socket, "-f", "/dev/null", "-u", "new-session", "-d", "-c", folder, "-x", str(width), "-y", str(height),
                         "env", f"TERM={term}", "PS1=$ ", *[f"{k}={v}" for k, v in environment.items()], "sh"],
                        check=True, env=dict(clean, LC_ALL="C.UTF-8"))
         self.tmux("set-option", "-g", "remain-on-exit", "on")
